@@ -1,0 +1,6 @@
+//! (room under construction)
+
+mod finding;
+pub mod prometheus;
+
+pub use finding::{Finding, Severity};

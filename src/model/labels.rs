@@ -1,0 +1,192 @@
+//! A label set in one allocation.
+
+use std::fmt;
+
+/// The longest name or value that a label set holds, in bytes: what does not fit an event of 1 MiB is of no use.
+const MAX_PART_BYTES: usize = 1 << 20;
+
+/// A sorted set of label names and values; the metric's own name is the label `__name__`.
+///
+/// Names are unique and an empty value is the same as no label, as in Prometheus. All of it lies in one string
+/// (a page of 100,000 samples would otherwise cost a million allocations): each part is preceded by its length,
+/// written as one character.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Labels {
+    text: Box<str>,
+}
+
+impl Labels {
+    /// Builds a set from pairs in any order; of pairs with one name the last wins, empty values are left out.
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut builder = LabelsBuilder::default();
+        for (name, value) in pairs {
+            builder.set(name.as_ref(), value.as_ref());
+        }
+        builder.build()
+    }
+
+    /// The value of a label, or nothing.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find_map(|(n, value)| (n == name).then_some(value))
+    }
+
+    /// The metric's name, the label `__name__`; empty when there is none.
+    pub fn name(&self) -> &str {
+        self.get("__name__").unwrap_or("")
+    }
+
+    /// Names and values, sorted bytewise by name.
+    pub fn iter(&self) -> LabelsIter<'_> {
+        LabelsIter { rest: &self.text }
+    }
+
+    /// How many labels there are.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is no label at all.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// The memory that the set holds beside itself, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Labels {
+    type Item = (&'a str, &'a str);
+    type IntoIter = LabelsIter<'a>;
+
+    fn into_iter(self) -> LabelsIter<'a> {
+        self.iter()
+    }
+}
+
+/// Goes over the names and values of [`Labels`].
+#[derive(Clone)]
+pub struct LabelsIter<'a> {
+    rest: &'a str,
+}
+
+impl<'a> LabelsIter<'a> {
+    fn part(&mut self) -> Option<&'a str> {
+        let mut chars = self.rest.chars();
+        let len = length_of(chars.next()?);
+        let (part, rest) = chars.as_str().split_at(len);
+        self.rest = rest;
+        Some(part)
+    }
+}
+
+impl<'a> Iterator for LabelsIter<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.part()?, self.part()?))
+    }
+}
+
+/// A label set under construction, kept sorted.
+#[derive(Clone, Debug, Default)]
+pub struct LabelsBuilder {
+    pairs: Vec<(String, String)>,
+}
+
+impl LabelsBuilder {
+    /// Starts from an existing set.
+    pub fn from_labels(labels: &Labels) -> Self {
+        Self { pairs: labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
+    }
+
+    /// Sets a label; an empty value removes it.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.position(name) {
+            Ok(at) if value.is_empty() => {
+                self.pairs.remove(at);
+            }
+            Ok(at) => value.clone_into(&mut self.pairs[at].1),
+            Err(_) if value.is_empty() => {}
+            Err(at) => self.pairs.insert(at, (name.to_owned(), value.to_owned())),
+        }
+    }
+
+    /// Removes a label.
+    pub fn remove(&mut self, name: &str) {
+        self.set(name, "");
+    }
+
+    /// Keeps the labels whose name passes.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.pairs.retain(|(name, _)| keep(name));
+    }
+
+    /// The value of a label, or nothing.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.position(name).ok().map(|at| self.pairs[at].1.as_str())
+    }
+
+    /// Names and values, sorted bytewise by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The finished set. Parts over 1 MiB are cut at a character boundary.
+    pub fn build(&self) -> Labels {
+        let mut text = String::with_capacity(self.pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum());
+        for part in self.pairs.iter().flat_map(|(name, value)| [name, value]) {
+            let part = &part[..part.floor_char_boundary(MAX_PART_BYTES)];
+            text.push(length_char(part.len()));
+            text.push_str(part);
+        }
+        Labels { text: text.into_boxed_str() }
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.pairs.binary_search_by(|(n, _)| n.as_str().cmp(name))
+    }
+}
+
+/// Surrogates are not characters, so lengths from 0xD800 on are written 0x800 higher.
+fn length_char(len: usize) -> char {
+    let code = if len < 0xD800 { len } else { len + 0x800 };
+    u32::try_from(code).ok().and_then(char::from_u32).expect("a part is at most MAX_PART_BYTES long")
+}
+
+fn length_of(c: char) -> usize {
+    let code = c as usize;
+    if code < 0xD800 { code } else { code - 0x800 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_sorted_unique_and_never_empty() {
+        let labels = Labels::from_pairs([("job", "a"), ("__name__", "up"), ("gone", "x"), ("job", "b"), ("gone", "")]);
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("__name__", "up"), ("job", "b")]);
+        assert_eq!((labels.get("job"), labels.get("gone"), labels.name(), labels.len()), (Some("b"), None, "up", 2));
+        assert!(Labels::default().is_empty());
+    }
+
+    #[test]
+    fn parts_of_every_length_class_come_back() {
+        for len in [0, 1, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xD800, 0xDFFF, 0xE000, 0x1_0000, MAX_PART_BYTES] {
+            let value = "v".repeat(len);
+            let labels = Labels::from_pairs([("a", value.as_str()), ("z", "last")]);
+            assert_eq!(labels.get("a").unwrap_or("").len(), len);
+            assert_eq!(labels.get("z"), Some("last"));
+        }
+        let long = "é".repeat(MAX_PART_BYTES);
+        assert_eq!(Labels::from_pairs([("a", long.as_str())]).get("a").map(str::len), Some(MAX_PART_BYTES));
+    }
+}

@@ -1,0 +1,14 @@
+//! Plain data that every room shares: labels, samples, events, settings.
+//!
+//! Refuses: input and output of any kind, clocks, policy. Everything here can be built in a test with a literal.
+
+mod event;
+mod labels;
+mod sample;
+pub mod settings;
+mod target;
+
+pub use event::{Event, StreamKey};
+pub use labels::{Labels, LabelsBuilder};
+pub use sample::{MetricType, Page, Report, Sample};
+pub use target::{Endpoint, Target};

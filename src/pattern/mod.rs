@@ -33,6 +33,11 @@ impl Pattern {
         self.regex.is_match(text)
     }
 
+    /// The leftmost match with its groups, for [`Captures::expand`].
+    pub fn captures<'t>(&self, text: &'t str) -> Option<Captures<'t>> {
+        self.regex.captures(text).map(Captures)
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.source
@@ -42,5 +47,15 @@ impl Pattern {
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.source)
+    }
+}
+
+/// A match and its groups.
+pub struct Captures<'t>(regex_lite::Captures<'t>);
+
+impl Captures<'_> {
+    /// Appends the template with `$1`, `${1}`, `$name`, `${name}` replaced by what the groups matched, `$$` by `$`.
+    pub fn expand(&self, template: &str, out: &mut String) {
+        self.0.expand(template, out);
     }
 }

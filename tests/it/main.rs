@@ -1,1 +1,3 @@
 //! Everything that is tested from outside the library, in one crate so that it is linked once.
+
+mod cloudwatch;

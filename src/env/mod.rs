@@ -3,9 +3,13 @@
 //! Whatever has to do with time, files or the network is given an [`Env`], so the whole agent runs in a seeded simulation.
 //! Refuses: policy and retries. A call does one thing within its limits and says how it went.
 
+mod clock;
+mod disk;
 mod disk_types;
 mod net_types;
 
+pub use clock::RealClock;
+pub use disk::RealDisk;
 pub use disk_types::{Disk, DiskFile, Entry, Lock, Stamp, write_atomic};
 pub use net_types::{CertificateTime, Exchange, Head, Limits, Net, NetError, NetErrorKind, Record, Request, Route};
 

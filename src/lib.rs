@@ -26,3 +26,4 @@ pub mod relabel;
 pub mod scrape;
 pub mod ship;
 pub mod spool;
+pub mod yaml;

@@ -22,6 +22,7 @@ pub mod logger;
 pub mod model;
 pub mod notify;
 pub mod pattern;
+pub mod profile;
 pub mod relabel;
 pub mod scrape;
 pub mod ship;

@@ -1,3 +1,4 @@
 //! Everything that is tested from outside the library, in one crate so that it is linked once.
 
 mod cloudwatch;
+mod sim_disk;

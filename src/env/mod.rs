@@ -3,11 +3,13 @@
 //! Whatever has to do with time, files or the network is given an [`Env`], so the whole agent runs in a seeded simulation.
 //! Refuses: policy and retries. A call does one thing within its limits and says how it went.
 
+mod authorization;
 mod clock;
 mod disk;
 mod disk_types;
 mod net_types;
 
+pub use authorization::{TokenCache, authorize, read_secret};
 pub use clock::RealClock;
 pub use disk::RealDisk;
 pub use disk_types::{Disk, DiskFile, Entry, Lock, Stamp, write_atomic};

@@ -1,0 +1,294 @@
+//! One group of samples as the JSON text of one or more events.
+
+use super::emf::{Matcher, Measurement};
+use super::{Field, FieldValue, json};
+use crate::model::settings::{ConvertSettings, EmfSettings};
+use crate::model::{Event, Labels, MetricType};
+
+/// The most that an event may take, in bytes as the service bills them (PutLogEvents, API reference).
+const MAX_EVENT_BYTES: usize = 1 << 20;
+
+/// The most metric definitions in one directive (Embedded Metric Format, specification).
+const MAX_DIRECTIVE_METRICS: usize = 100;
+
+/// The member that says over how many seconds the deltas of an event came about, where that is over `max_gap`.
+pub(super) const SPAN_FIELD: &str = "DeltaSpanSeconds";
+
+/// An event's labels: borrowed text, sorted by name.
+#[derive(Default)]
+pub(super) struct Attributes<'a> {
+    pairs: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Attributes<'a> {
+    /// The labels of a sample with its type, `ClusterName`, `JobName` and `host` as the agent adds them.
+    pub(super) fn of(labels: &'a Labels, left_out: &str, kind: MetricType, settings: &'a ConvertSettings) -> Self {
+        let pairs = labels.iter().filter(|(name, _)| *name != "__name__" && *name != left_out).collect();
+        let mut all = Self { pairs };
+        all.set(super::TYPE_LABEL, kind.as_str());
+        if let Some(cluster) = &settings.cluster_name {
+            all.add("ClusterName", cluster);
+        }
+        if all.get("job").is_none() {
+            all.set("JobName", "default");
+        }
+        if let Some(host) = &settings.host {
+            all.add("host", host);
+        }
+        all
+    }
+
+    /// The value of a label.
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        self.position(name).ok().map(|at| self.pairs[at].1)
+    }
+
+    /// Sets a label.
+    pub(super) fn set(&mut self, name: &'a str, value: &'a str) {
+        match self.position(name) {
+            Ok(at) => self.pairs[at].1 = value,
+            Err(at) => self.pairs.insert(at, (name, value)),
+        }
+    }
+
+    /// Sets a label that is missing; an empty value is no label.
+    pub(super) fn add(&mut self, name: &'a str, value: &'a str) {
+        if let Err(at) = self.position(name) {
+            if !value.is_empty() {
+                self.pairs.insert(at, (name, value));
+            }
+        }
+    }
+
+    /// Names and values, sorted bytewise by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.pairs.iter().copied()
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.pairs.binary_search_by(|(n, _)| (*n).cmp(name))
+    }
+}
+
+/// A template with `{job}` and `{instance}` filled in; a missing label gives nothing.
+pub(super) fn expand(template: &str, labels: &Attributes<'_>) -> String {
+    let mut text = template.to_owned();
+    for (placeholder, name) in [("{job}", "job"), ("{instance}", "instance")] {
+        if text.contains(placeholder) {
+            text = text.replace(placeholder, labels.get(name).unwrap_or(""));
+        }
+    }
+    text
+}
+
+/// What makes up one event, or several where one would be too large.
+pub(super) struct Group<'a> {
+    pub labels: &'a Attributes<'a>,
+    /// Sorted by name, without repetition.
+    pub fields: &'a [Field<'a>],
+    pub timestamp_ms: i64,
+    /// Seconds, where the deltas span more than `max_gap`: such an event is logged without metrics.
+    pub span_s: Option<u32>,
+}
+
+/// What became of a group.
+#[derive(Default)]
+pub(super) struct Written {
+    pub messages: Vec<String>,
+    /// Fields that are too large for an event of their own.
+    pub oversized: u64,
+    /// No declaration wanted it, and only declared events are.
+    pub undeclared: bool,
+}
+
+impl Group<'_> {
+    /// The group's messages.
+    pub(super) fn write(&self, settings: &ConvertSettings, matcher: &mut Matcher) -> Written {
+        let names: Vec<&str> = self.fields.iter().map(|field| field.name).collect();
+        let mut measurements = matcher.measurements(&settings.emf, self.labels, &names);
+        let mut written = Written::default();
+        if measurements.is_empty() && settings.more.declared_only {
+            written.undeclared = true;
+            return written;
+        }
+        if self.span_s.is_some() {
+            measurements.clear();
+        }
+        let all: Vec<usize> = (0..self.fields.len()).collect();
+        let most = measurements.iter().map(|m| m.fields.len()).max().unwrap_or(0);
+        if most <= MAX_DIRECTIVE_METRICS {
+            self.write_piece(settings, &measurements, &all, &mut written);
+            return written;
+        }
+        let mut first = all;
+        first.retain(|field| {
+            let late = |m: &Measurement<'_>| m.fields.binary_search(field).is_ok_and(|at| at >= MAX_DIRECTIVE_METRICS);
+            !measurements.iter().any(late)
+        });
+        self.write_piece(settings, &measurements, &first, &mut written);
+        for start in (MAX_DIRECTIVE_METRICS..most).step_by(MAX_DIRECTIVE_METRICS) {
+            let of = |m: &Measurement<'_>| {
+                let end = m.fields.len().min(start + MAX_DIRECTIVE_METRICS);
+                m.fields[start.min(end)..end].to_vec()
+            };
+            let mut piece: Vec<usize> = measurements.iter().flat_map(of).collect();
+            piece.sort_unstable();
+            self.write_piece(settings, &measurements, &piece, &mut written);
+        }
+        written
+    }
+
+    /// Writes some of the fields (indexes, ascending) as one event, halved again and again until it fits.
+    fn write_piece(
+        &self,
+        settings: &ConvertSettings,
+        measurements: &[Measurement<'_>],
+        piece: &[usize],
+        written: &mut Written,
+    ) {
+        let mut message = String::with_capacity(256 + 48 * piece.len());
+        self.write_message(settings, measurements, piece, &mut message);
+        if message.len() + Event::OVERHEAD_BYTES <= MAX_EVENT_BYTES {
+            message.shrink_to_fit();
+            written.messages.push(message);
+        } else if piece.len() <= 1 {
+            written.oversized += 1;
+        } else {
+            drop(message);
+            let (left, right) = piece.split_at(piece.len() / 2);
+            self.write_piece(settings, measurements, left, written);
+            self.write_piece(settings, measurements, right, written);
+        }
+    }
+
+    fn write_message(
+        &self,
+        settings: &ConvertSettings,
+        measurements: &[Measurement<'_>],
+        piece: &[usize],
+        out: &mut String,
+    ) {
+        let is_here = |field: &usize| piece.binary_search(field).is_ok();
+        let here: Vec<Measurement<'_>> = measurements
+            .iter()
+            .map(|m| Measurement {
+                dimensions: m.dimensions.clone(),
+                fields: m.fields.iter().copied().filter(is_here).collect(),
+            })
+            .filter(|m| !m.fields.is_empty())
+            .collect();
+        let mut declared: Vec<usize> = here.iter().flat_map(|m| m.fields.iter().copied()).collect();
+        declared.sort_unstable();
+
+        // Later overrides earlier: labels, metrics, the event's own members.
+        let mut members: Vec<(&str, Member)> = Vec::with_capacity(self.labels.pairs.len() + piece.len() + 4);
+        members.extend(self.labels.pairs.iter().enumerate().map(|(at, (name, _))| (*name, Member::Label(at))));
+        members.extend(piece.iter().map(|&at| (self.fields[at].name, Member::Field(at))));
+        members.push(("Version", Member::Version));
+        members.push(("Timestamp", Member::Timestamp));
+        if !here.is_empty() {
+            members.push(("CloudWatchMetrics", Member::Measurements));
+        }
+        if let Some(span) = self.span_s {
+            members.push((SPAN_FIELD, Member::Span(span)));
+        }
+        members.sort_by_key(|(name, _)| *name); // stable: of one name, the last one pushed comes last
+        let mut last_of_name = members.iter().enumerate().filter_map(|(at, member)| {
+            let overridden = members.get(at + 1).is_some_and(|next| next.0 == member.0);
+            (!overridden).then_some(member)
+        });
+
+        let mut after: Vec<usize> = Vec::new();
+        out.push('{');
+        for (name, member) in last_of_name.by_ref() {
+            if let Member::Field(at) = member {
+                if declared.binary_search(at).is_ok() {
+                    after.push(*at);
+                    continue;
+                }
+            }
+            push_name(out, name);
+            match *member {
+                Member::Label(at) => json::push_string(out, self.labels.pairs[at].1),
+                Member::Field(at) => push_value(out, &self.fields[at].value),
+                Member::Version => out.push_str("\"0\""),
+                Member::Timestamp => {
+                    out.push('"');
+                    json::push_integer(out, self.timestamp_ms);
+                    out.push('"');
+                }
+                Member::Measurements => self.push_measurements(out, &settings.emf, &here),
+                Member::Span(seconds) => json::push_integer(out, i64::from(seconds)),
+            }
+        }
+        for at in after {
+            push_name(out, self.fields[at].name);
+            push_value(out, &self.fields[at].value);
+        }
+        out.push('}');
+    }
+
+    fn push_measurements(&self, out: &mut String, emf: &EmfSettings, measurements: &[Measurement<'_>]) {
+        let (namespace, units) = match emf {
+            EmfSettings::Off => return,
+            EmfSettings::Declared { namespace, units, .. } | EmfSettings::AllLabels { namespace, units } => {
+                (namespace, units)
+            }
+        };
+        out.push('[');
+        for (at, measurement) in measurements.iter().enumerate() {
+            if at > 0 {
+                out.push(',');
+            }
+            out.push_str("{\"Namespace\":");
+            json::push_string(out, namespace);
+            out.push_str(",\"Dimensions\":[");
+            for (at, set) in measurement.dimensions.iter().enumerate() {
+                out.push_str(if at > 0 { ",[" } else { "[" });
+                for (at, name) in set.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    json::push_string(out, name);
+                }
+                out.push(']');
+            }
+            out.push_str("],\"Metrics\":[");
+            for (at, field) in measurement.fields.iter().enumerate() {
+                let name = self.fields[*field].name;
+                out.push_str(if at > 0 { ",{\"Name\":" } else { "{\"Name\":" });
+                json::push_string(out, name);
+                out.push_str(",\"Unit\":");
+                json::push_string(out, units.get(name).map_or("", String::as_str));
+                out.push_str(",\"StorageResolution\":60}");
+            }
+            out.push_str("]}");
+        }
+        out.push(']');
+    }
+}
+
+/// Where a member's value comes from.
+#[derive(Clone, Copy)]
+enum Member {
+    Label(usize),
+    Field(usize),
+    Version,
+    Timestamp,
+    Measurements,
+    Span(u32),
+}
+
+fn push_name(out: &mut String, name: &str) {
+    if !out.ends_with('{') {
+        out.push(',');
+    }
+    json::push_string(out, name);
+    out.push(':');
+}
+
+fn push_value(out: &mut String, value: &FieldValue) {
+    match value {
+        FieldValue::Number(number) => json::push_number(out, *number),
+    }
+}

@@ -1,0 +1,134 @@
+//! Which type a sample has: the metadata of a page, and of the pages before it.
+
+use crate::model::{MetricType, Sample};
+use std::collections::HashMap;
+
+/// After how many pages without it a family's type is forgotten (Prometheus, `scrape/scrape.go`, `iterDone`).
+const REMEMBERED_PAGES: u8 = 10;
+
+/// The most families that are remembered for one target: what a larger page drops, its next page names again.
+const MAX_FAMILIES: usize = 20_000;
+
+/// Family name -> type.
+type Types = HashMap<Box<str>, MetricType>;
+
+/// The types that the last pages of one target gave.
+#[derive(Default)]
+pub(super) struct Families {
+    last: Types,
+    vanished: HashMap<Box<str>, (MetricType, u8)>,
+}
+
+impl Families {
+    /// The type of a sample on the page whose own metadata is `page`.
+    ///
+    /// As in the agent (`metrics_type_handler.go`): the exposed name without `_count`, `_sum` or `_bucket` first; then,
+    /// if that is not the sample's name, the exposed name itself; else the name without `_total`.
+    pub(super) fn type_of(&self, page: &Types, sample: &Sample) -> Option<MetricType> {
+        let exposed = sample.exposed_name();
+        let family = without_suffix(exposed);
+        if let Some(kind) = self.lookup(page, family) {
+            return Some(kind);
+        }
+        if sample.labels.name() != family {
+            self.lookup(page, exposed)
+        } else {
+            self.lookup(page, exposed.strip_suffix("_total")?)
+        }
+    }
+
+    fn lookup(&self, page: &Types, family: &str) -> Option<MetricType> {
+        let vanished = || self.vanished.get(family).map(|(kind, _)| kind);
+        page.get(family).or_else(|| self.last.get(family)).or_else(vanished).copied()
+    }
+
+    /// Takes in the metadata of a finished page.
+    pub(super) fn turn_page(&mut self, mut page: Types) {
+        if page.len() > MAX_FAMILIES {
+            page.clear();
+        }
+        self.vanished.retain(|name, (_, age)| {
+            *age += 1;
+            *age <= REMEMBERED_PAGES && !page.contains_key(name)
+        });
+        for (name, kind) in std::mem::take(&mut self.last) {
+            if !page.contains_key(&name) && self.vanished.len() < MAX_FAMILIES {
+                self.vanished.insert(name, (kind, 1));
+            }
+        }
+        self.last = page;
+    }
+}
+
+/// The name without the suffix of a summary's or histogram's parts; a name that is nothing but the suffix keeps it.
+pub(super) fn without_suffix(name: &str) -> &str {
+    for suffix in ["_count", "_sum", "_bucket"] {
+        if let Some(base) = name.strip_suffix(suffix) {
+            return if base.is_empty() { name } else { base };
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Labels;
+
+    fn sample(name: &str, exposed: Option<&str>) -> Sample {
+        Sample {
+            labels: Labels::from_pairs([("__name__", name)]),
+            value: 1.0,
+            timestamp_ms: None,
+            exposed_name: exposed.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn types_are_looked_up_in_the_agents_order() {
+        use MetricType::{Counter, Gauge, Summary};
+        let page: Types = [
+            ("m1", Counter),
+            ("m2", Summary),
+            ("foo", Gauge),
+            ("foo_count", Counter),
+            ("c_total", Counter),
+            ("_count", Gauge),
+        ]
+        .into_iter()
+        .map(|(name, kind)| (name.into(), kind))
+        .collect();
+        let families = Families::default();
+        for (name, exposed, want) in [
+            ("m1", None, Some(Counter)),
+            ("m1_sum", None, Some(Counter)),
+            ("m1_total", None, Some(Counter)),
+            ("m2_count", None, Some(Summary)),
+            ("foo_count", None, Some(Gauge)),
+            ("_count", None, Some(Gauge)),
+            ("c_total", None, Some(Counter)),
+            ("renamed", Some("c_total"), Some(Counter)),
+            ("renamed", Some("m1_total"), None), // an OpenMetrics counter that a relabelling rule renamed
+            ("m3", None, None),
+            ("_total", None, None),
+        ] {
+            assert_eq!(families.type_of(&page, &sample(name, exposed)), want, "{name} {exposed:?}");
+        }
+    }
+
+    #[test]
+    fn a_family_that_vanished_is_remembered_for_ten_pages() {
+        let page = || -> Types { [("g".into(), MetricType::Gauge)].into_iter().collect() };
+        let mut families = Families::default();
+        families.turn_page(page());
+        for _ in 0..10 {
+            assert_eq!(families.type_of(&Types::new(), &sample("g", None)), Some(MetricType::Gauge));
+            families.turn_page(Types::new());
+        }
+        assert_eq!(families.type_of(&Types::new(), &sample("g", None)), Some(MetricType::Gauge));
+        families.turn_page(Types::new());
+        assert_eq!(families.type_of(&Types::new(), &sample("g", None)), None);
+        families.turn_page(page());
+        assert_eq!(families.vanished.len(), 0);
+    }
+}

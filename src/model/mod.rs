@@ -2,12 +2,14 @@
 //!
 //! Refuses: input and output of any kind, clocks, policy. Everything here can be built in a test with a literal.
 
+mod duration;
 mod event;
 mod labels;
 mod sample;
 pub mod settings;
 mod target;
 
+pub use duration::{parse_duration_ms, parse_size};
 pub use event::{Event, StreamKey};
 pub use labels::{Labels, LabelsBuilder};
 pub use sample::{MetricType, Page, Report, Sample};

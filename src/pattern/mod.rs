@@ -1,22 +1,46 @@
 //! Regular expressions as the configuration files write them: Go's RE2 syntax, on a small engine.
+//!
+//! The syntax is read here ([`syntax`]) and written anew for the engine ([`emit`]), so a pattern means what it means to
+//! Prometheus and the CloudWatch agent or is refused with the reason. Patterns made of literals, `.*`, `.+`, `x?` and
+//! alternatives of these never reach the engine ([`fast`]).
+//!
+//! Refused though Go has them: Unicode classes (`\pL`, `\p{Greek}`: their tables are too large for this binary), `(?i)` on
+//! cased letters beyond ASCII, more than 100 groups inside each other, patterns over 64 KiB, and such as compile to more than
+//! 10 MiB.
 
+mod class;
+mod emit;
+mod fast;
+mod syntax;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use fast::{Fast, Matched};
+use regex_lite::{Regex, RegexBuilder};
+use std::cell::OnceCell;
 use std::fmt;
+use template::Part;
 
 /// A compiled regular expression.
 #[derive(Clone)]
 pub struct Pattern {
-    source: String,
-    regex: regex_lite::Regex,
+    source: Box<str>,
+    anchored: bool,
+    /// The groups' names; group 0 is the whole match.
+    groups: Box<[Option<Box<str>>]>,
+    fast: Option<Fast>,
+    /// Built at once where there is no fast form, else when first needed.
+    engine: OnceCell<Regex>,
 }
 
 impl Pattern {
     /// Compiles an unanchored search.
     ///
     /// # Errors
-    /// The text says what is wrong with the pattern, or which part of Go's syntax this engine does not have.
+    /// The text says what is wrong with the pattern, or which part of Go's syntax is not served here.
     pub fn search(source: &str) -> Result<Self, String> {
-        let regex = regex_lite::Regex::new(source).map_err(|error| error.to_string())?;
-        Ok(Self { source: source.to_owned(), regex })
+        Self::compile(source, false)
     }
 
     /// Compiles a pattern that must match the whole text, `.` matching a new line too, as in relabelling rules.
@@ -24,24 +48,71 @@ impl Pattern {
     /// # Errors
     /// As [`Self::search`].
     pub fn anchored(source: &str) -> Result<Self, String> {
-        let regex = regex_lite::Regex::new(&format!("^(?s:{source})$")).map_err(|error| error.to_string())?;
-        Ok(Self { source: source.to_owned(), regex })
+        Self::compile(source, true)
+    }
+
+    fn compile(source: &str, anchored: bool) -> Result<Self, String> {
+        let (engine, syntax) = build(source, anchored)?;
+        let fast = Fast::new(&syntax.root);
+        let keep = fast.as_ref().is_none_or(|fast| fast.newline_matters);
+        Ok(Self {
+            source: source.into(),
+            anchored,
+            groups: syntax.groups.into_boxed_slice(),
+            fast,
+            engine: if keep { OnceCell::from(engine) } else { OnceCell::new() },
+        })
     }
 
     /// Whether the pattern matches.
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        match self.fast_for(text) {
+            Some(fast) => fast.find(text).is_some(),
+            None => self.engine().is_match(text),
+        }
     }
 
-    /// The leftmost match with its groups, for [`Captures::expand`].
-    pub fn captures<'t>(&self, text: &'t str) -> Option<Captures<'t>> {
-        self.regex.captures(text).map(Captures)
+    /// The leftmost match with its groups, for [`Captures::expand`]. A text that does not match costs no more than
+    /// [`Self::is_match`].
+    pub fn captures<'t>(&'t self, text: &'t str) -> Option<Captures<'t>> {
+        let found = match self.fast_for(text) {
+            Some(fast) => {
+                let matched = fast.find(text)?;
+                if fast.knows_groups() {
+                    Found::Fast(matched, text)
+                } else {
+                    Found::Engine(self.engine().captures(text)?)
+                }
+            }
+            None => Found::Engine(self.engine().captures(text)?),
+        };
+        Some(Captures { groups: &self.groups, found })
     }
 
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.source
     }
+
+    /// The fast form, unless it cannot judge this text.
+    fn fast_for(&self, text: &str) -> Option<&Fast> {
+        self.fast.as_ref().filter(|fast| !(fast.newline_matters && text.contains('\n')))
+    }
+
+    fn engine(&self) -> &Regex {
+        self.engine.get_or_init(|| build(&self.source, self.anchored).expect("it was built once before").0)
+    }
+}
+
+fn build(source: &str, anchored: bool) -> Result<(Regex, syntax::Syntax), String> {
+    // Put together as text, as Prometheus does: `a)|(?s:b` is a good pattern.
+    let whole = if anchored { format!("^(?s:{source})$") } else { source.to_owned() };
+    let syntax = syntax::parse(&whole)?;
+    let engine = RegexBuilder::new(&emit::emit(&syntax.root))
+        .nest_limit(1000)
+        .build()
+        .map_err(|error| format!("the pattern is too large: {error}"))?;
+    Ok((engine, syntax))
 }
 
 impl fmt::Debug for Pattern {
@@ -51,11 +122,43 @@ impl fmt::Debug for Pattern {
 }
 
 /// A match and its groups.
-pub struct Captures<'t>(regex_lite::Captures<'t>);
+pub struct Captures<'t> {
+    groups: &'t [Option<Box<str>>],
+    found: Found<'t>,
+}
 
-impl Captures<'_> {
-    /// Appends the template with `$1`, `${1}`, `$name`, `${name}` replaced by what the groups matched, `$$` by `$`.
+enum Found<'t> {
+    Fast(Matched<'t>, &'t str),
+    Engine(regex_lite::Captures<'t>),
+}
+
+impl<'t> Captures<'t> {
+    /// What a group matched; group 0 is the whole match. Nothing when there is no such group or it took no part.
+    pub fn group(&self, index: usize) -> Option<&'t str> {
+        match &self.found {
+            Found::Fast(_, text) if index == 0 => Some(text),
+            Found::Fast(matched, text) => matched.group(index, text),
+            Found::Engine(captures) => captures.get(index).map(|group| group.as_str()),
+        }
+    }
+
+    /// Appends the template with `$1`, `${1}`, `$name` and `${name}` replaced by what the groups matched and `$$` by `$`, by the
+    /// rules of Go's `Regexp.Expand`: `$1x` is the group called `1x`; a group that does not exist is empty.
     pub fn expand(&self, template: &str, out: &mut String) {
-        self.0.expand(template, out);
+        let mut rest = template;
+        while let Some(part) = template::next_part(&mut rest) {
+            out.push_str(match part {
+                Part::Text(text) => text,
+                Part::Number(index) => self.group(index).unwrap_or(""),
+                Part::Name(name) => self.named(name).unwrap_or(""),
+            });
+        }
+        out.push_str(rest);
+    }
+
+    /// Several groups may have one name: the first that took part counts.
+    fn named(&self, name: &str) -> Option<&'t str> {
+        let has_name = |index: &usize| self.groups[*index].as_deref() == Some(name);
+        (0..self.groups.len()).filter(has_name).find_map(|index| self.group(index))
     }
 }

@@ -15,15 +15,16 @@ const SLOT_BYTES: u64 = (size_of::<Key>() + size_of::<Baseline>() + 1) as u64;
 /// How long a baseline lives at least.
 const DAY_S: i64 = 24 * 3600;
 
+/// One counter's last value.
 #[derive(Clone, Copy)]
-struct Baseline {
-    value: f64,
+pub(super) struct Baseline {
+    pub value: f64,
     /// The exposition's own time stamp, or `NO_TIME`.
-    own_ms: i64,
+    pub own_ms: i64,
     /// When it was last seen, seconds on the monotonic clock; negative for times before this boot.
-    seen_s: i32,
+    pub seen_s: i32,
     /// The number of the scrape that last saw it.
-    scrape: u32,
+    pub scrape: u32,
 }
 
 const NO_TIME: i64 = i64::MIN;
@@ -148,6 +149,22 @@ impl Baselines {
         let delta = if value >= baseline.value { value - baseline.value } else { value };
         *baseline = next;
         Step::Delta(delta, span_ms)
+    }
+
+    /// All baselines, sorted by key.
+    pub(super) fn sorted(&self) -> Vec<(Key, Baseline)> {
+        let mut all: Vec<(Key, Baseline)> = self.map.iter().map(|(key, baseline)| (*key, *baseline)).collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        all
+    }
+
+    /// Puts in a baseline from before, unless there is a newer one or no room.
+    pub(super) fn insert_missing(&mut self, key: Key, baseline: Baseline) -> bool {
+        let fits = self.map.len() < self.max_entries && !self.map.contains_key(&key);
+        if fits {
+            self.map.insert(key, baseline);
+        }
+        fits
     }
 
     /// Forgets a series: its value was not a number, which is how an exporter says that it is stale.

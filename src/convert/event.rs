@@ -53,10 +53,9 @@ impl<'a> Attributes<'a> {
 
     /// Sets a label that is missing; an empty value is no label.
     pub(super) fn add(&mut self, name: &'a str, value: &'a str) {
-        if let Err(at) = self.position(name) {
-            if !value.is_empty() {
-                self.pairs.insert(at, (name, value));
-            }
+        match self.position(name) {
+            Err(at) if !value.is_empty() => self.pairs.insert(at, (name, value)),
+            _ => {}
         }
     }
 
@@ -201,13 +200,13 @@ impl Group<'_> {
         let mut after: Vec<usize> = Vec::new();
         out.push('{');
         for (name, member) in last_of_name.by_ref() {
-            if let Member::Field(at) = member {
-                if declared.binary_search(at).is_ok() {
+            match member {
+                Member::Field(at) if declared.binary_search(at).is_ok() => {
                     after.push(*at);
                     continue;
                 }
+                _ => push_name(out, name),
             }
-            push_name(out, name);
             match *member {
                 Member::Label(at) => json::push_string(out, self.labels.pairs[at].1),
                 Member::Field(at) => push_value(out, &self.fields[at].value),

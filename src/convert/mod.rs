@@ -18,6 +18,7 @@ mod families;
 mod json;
 mod key;
 mod names;
+mod saved;
 
 use crate::model::settings::ConvertSettings;
 use crate::model::{Event, MetricType, Page, Report, Sample, Target};
@@ -26,6 +27,8 @@ use event::{Attributes, Group};
 use families::Families;
 use key::{Key, KeyMap};
 use std::rc::Rc;
+
+pub use saved::{LoadError, Moment};
 
 /// The label that carries a metric's type in every event.
 const TYPE_LABEL: &str = "prom_metric_type";
@@ -128,6 +131,22 @@ impl Converter {
         let present: Vec<Key> = targets.into_iter().map(|target| key::of_target(&target.identity())).collect();
         self.families.retain(|key, _| present.contains(key));
         self.keys.sweep();
+    }
+
+    /// The counters' baselines as bytes with a checksum, for a clean stop.
+    pub fn save_baselines(&self, now: Moment) -> Vec<u8> {
+        saved::save(&self.baselines, now)
+    }
+
+    /// Takes back what [`Self::save_baselines`] gave, and says how many baselines that made.
+    ///
+    /// The caller must see to it that the same bytes are never loaded twice, nor after a stop that was not clean: deltas
+    /// that were sent meanwhile would be sent again.
+    ///
+    /// # Errors
+    /// The bytes are damaged or of a newer version; nothing was loaded.
+    pub fn load_baselines(&mut self, bytes: &[u8], now: Moment) -> Result<usize, LoadError> {
+        saved::load(&mut self.baselines, bytes, now)
     }
 
     /// How many baselines there are, and the bytes that they take.

@@ -96,26 +96,64 @@ impl<'a> Iterator for LabelsIter<'a> {
 }
 
 /// A label set under construction, kept sorted.
+///
+/// A builder that is [reset](Self::reset) and used again allocates nothing once it has grown to its largest set.
 #[derive(Clone, Debug, Default)]
 pub struct LabelsBuilder {
-    pairs: Vec<(String, String)>,
+    /// Sorted by name.
+    entries: Vec<Entry>,
+    /// The names and values that entries point into, and what earlier ones left.
+    text: String,
+    /// How many labels were set since the start.
+    added: u32,
+    /// Buffers for whoever rewrites the set, so that a rewriting rule need not allocate.
+    pub(crate) spare: [String; 3],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name: (usize, usize),
+    value: (usize, usize),
+    /// 0 for what the builder started with, then 1, 2 … for labels set later.
+    order: u32,
 }
 
 impl LabelsBuilder {
     /// Starts from an existing set.
     pub fn from_labels(labels: &Labels) -> Self {
-        Self { pairs: labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
+        let mut builder = Self::default();
+        builder.reset(labels);
+        builder
+    }
+
+    /// Starts anew from an existing set.
+    pub fn reset(&mut self, labels: &Labels) {
+        self.entries.clear();
+        self.text.clear();
+        self.added = 0;
+        for (name, value) in labels {
+            let entry = Entry { name: self.store(name), value: self.store(value), order: 0 };
+            self.entries.push(entry);
+        }
     }
 
     /// Sets a label; an empty value removes it.
     pub fn set(&mut self, name: &str, value: &str) {
         match self.position(name) {
             Ok(at) if value.is_empty() => {
-                self.pairs.remove(at);
+                self.entries.remove(at);
             }
-            Ok(at) => value.clone_into(&mut self.pairs[at].1),
+            Ok(at) => {
+                let value = self.store(value);
+                let order = self.entries[at].order;
+                let order = if order == 0 { self.next_order() } else { order };
+                self.entries[at] = Entry { value, order, ..self.entries[at] };
+            }
             Err(_) if value.is_empty() => {}
-            Err(at) => self.pairs.insert(at, (name.to_owned(), value.to_owned())),
+            Err(at) => {
+                let entry = Entry { name: self.store(name), value: self.store(value), order: self.next_order() };
+                self.entries.insert(at, entry);
+            }
         }
     }
 
@@ -126,24 +164,31 @@ impl LabelsBuilder {
 
     /// Keeps the labels whose name passes.
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
-        self.pairs.retain(|(name, _)| keep(name));
+        let text = &self.text;
+        self.entries.retain(|entry| keep(slice(text, entry.name)));
     }
 
     /// The value of a label, or nothing.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.position(name).ok().map(|at| self.pairs[at].1.as_str())
+        self.position(name).ok().map(|at| slice(&self.text, self.entries[at].value))
     }
 
     /// Names and values, sorted bytewise by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.iter_with_order().map(|(name, value, _)| (name, value))
+    }
+
+    /// Names, values and when each label was set: 0 for what the builder started with, more the later. Changing a label that was
+    /// set before keeps its place, as in Prometheus' builder, whose order decides which of two labels wins a `labelmap`.
+    pub fn iter_with_order(&self) -> impl Iterator<Item = (&str, &str, u32)> {
+        self.entries.iter().map(|entry| (slice(&self.text, entry.name), slice(&self.text, entry.value), entry.order))
     }
 
     /// The finished set. Parts over 1 MiB are cut at a character boundary.
     pub fn build(&self) -> Labels {
-        let mut text = String::with_capacity(self.pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum());
-        for part in self.pairs.iter().flat_map(|(name, value)| [name, value]) {
-            let part = &part[..part.floor_char_boundary(MAX_PART_BYTES)];
+        let parts = || self.iter().flat_map(|(name, value)| [cut(name), cut(value)]);
+        let mut text = String::with_capacity(parts().map(|part| part.len() + length_char(part.len()).len_utf8()).sum());
+        for part in parts() {
             text.push(length_char(part.len()));
             text.push_str(part);
         }
@@ -151,8 +196,27 @@ impl LabelsBuilder {
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
-        self.pairs.binary_search_by(|(n, _)| n.as_str().cmp(name))
+        self.entries.binary_search_by(|entry| slice(&self.text, entry.name).cmp(name))
     }
+
+    fn store(&mut self, part: &str) -> (usize, usize) {
+        let start = self.text.len();
+        self.text.push_str(part);
+        (start, self.text.len())
+    }
+
+    fn next_order(&mut self) -> u32 {
+        self.added = self.added.saturating_add(1);
+        self.added
+    }
+}
+
+fn cut(part: &str) -> &str {
+    &part[..part.floor_char_boundary(MAX_PART_BYTES)]
+}
+
+fn slice(text: &str, (start, end): (usize, usize)) -> &str {
+    &text[start..end]
 }
 
 /// Surrogates are not characters, so lengths from 0xD800 on are written 0x800 higher.
@@ -176,6 +240,19 @@ mod tests {
         assert_eq!(labels.iter().collect::<Vec<_>>(), [("__name__", "up"), ("job", "b")]);
         assert_eq!((labels.get("job"), labels.get("gone"), labels.name(), labels.len()), (Some("b"), None, "up", 2));
         assert!(Labels::default().is_empty());
+    }
+
+    #[test]
+    fn a_builder_knows_in_which_order_labels_were_set() {
+        let mut builder = LabelsBuilder::from_labels(&Labels::from_pairs([("b", "1"), ("c", "2"), ("d", "3")]));
+        for (name, value) in [("z", "1"), ("a", "2"), ("z", "3"), ("c", "4"), ("a", ""), ("a", "5"), ("d", "")] {
+            builder.set(name, value);
+        }
+        let want = [("a", "5", 4), ("b", "1", 0), ("c", "4", 3), ("z", "3", 1)];
+        assert_eq!(builder.iter_with_order().collect::<Vec<_>>(), want);
+        builder.reset(&Labels::from_pairs([("x", "y")]));
+        assert_eq!(builder.iter_with_order().collect::<Vec<_>>(), [("x", "y", 0)]);
+        assert_eq!(builder.build(), Labels::from_pairs([("x", "y")]));
     }
 
     #[test]

@@ -89,9 +89,39 @@ impl Pattern {
         Some(Captures { groups: &self.groups, found })
     }
 
+    /// Appends the text with every match replaced by the expanded template, and says whether there was one; without one nothing is
+    /// appended. (An anchored pattern matches the whole text or not at all, but for oddities such as `a)|(?s:b`.)
+    pub fn replace_all(&self, text: &str, template: &str, out: &mut String) -> bool {
+        if let Some(fast) = self.fast_for(text) {
+            match fast.find(text) {
+                None => return false,
+                Some(matched) if fast.knows_groups() => {
+                    Captures { groups: &self.groups, found: Found::Fast(matched, text) }.expand(template, out);
+                    return true;
+                }
+                Some(_) => {}
+            }
+        }
+        let mut done = None;
+        for captures in self.engine().captures_iter(text) {
+            let whole = captures.get(0).map_or(0..0, |whole| whole.range());
+            out.push_str(&text[done.unwrap_or(0)..whole.start]);
+            Captures { groups: &self.groups, found: Found::Engine(captures) }.expand(template, out);
+            done = Some(whole.end);
+        }
+        out.push_str(done.map_or("", |end| &text[end..]));
+        done.is_some()
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.source
+    }
+
+    /// The same pattern with nothing but the engine: the judge of the fast form in tests.
+    #[cfg(test)]
+    pub(crate) fn without_fast_form(&self) -> Self {
+        Self { fast: None, engine: OnceCell::new(), ..self.clone() }
     }
 
     /// The fast form, unless it cannot judge this text.

@@ -1,0 +1,89 @@
+//! `common-config.toml`: credentials, proxy and certificates that the CloudWatch agent's tools share.
+
+use super::finding::{Finding, Severity};
+use super::values::nearest;
+use crate::env::Disk;
+use std::io;
+use std::path::Path;
+
+/// Where the agent has it.
+const DEFAULT_PATH: &str = "/opt/aws/amazon-cloudwatch-agent/etc/common-config.toml";
+
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+const KEYS: &[&str] = &[
+    "credentials.shared_credential_profile",
+    "credentials.shared_credential_file",
+    "proxy.http_proxy",
+    "proxy.https_proxy",
+    "proxy.no_proxy",
+    "ssl.ca_bundle_path",
+    "imds.imds_retries",
+];
+
+/// The file's settings; what is empty is not set.
+#[derive(Default)]
+pub(super) struct CommonConfig {
+    pub file: String,
+    values: Vec<(String, String)>,
+}
+
+impl CommonConfig {
+    /// A value by section and key, such as `proxy.http_proxy`.
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        let (_, value) = self.values.iter().rev().find(|(name, _)| name == key)?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
+    }
+}
+
+/// Reads the file. One that was named must exist; the agent's own place may be empty.
+pub(super) fn read(path: Option<&Path>, disk: &dyn Disk, findings: &mut Vec<Finding>) -> CommonConfig {
+    let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+    let mut common = CommonConfig { file: file.display().to_string(), values: Vec::new() };
+    let mut fail = |position, text| {
+        let (file, key, fix) = (common.file.clone(), String::new(), String::new());
+        findings.push(Finding { severity: Severity::Error, file, position, key, text, fix });
+    };
+    let bytes = match disk.read(file, MAX_FILE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
+            common.file.clear();
+            return common;
+        }
+        Err(error) => {
+            fail(None, format!("cannot be read: {error}"));
+            return common;
+        }
+    };
+    let table = match std::str::from_utf8(&bytes) {
+        Ok(text) => basic_toml::from_str::<serde_json::Value>(text),
+        Err(_) => return { fail(None, "is not UTF-8".to_owned()); common },
+    };
+    let table = match table {
+        Ok(table) => table,
+        Err(error) => return { fail(None, format!("is not TOML: {error}")); common },
+    };
+    for (section, keys) in table.as_object().into_iter().flatten() {
+        for (key, value) in keys.as_object().into_iter().flatten() {
+            let key = format!("{section}.{key}");
+            let (severity, text, fix) = match value.as_str() {
+                _ if key == "imds.imds_retries" => {
+                    let text = "has no effect: the instance metadata service is not asked";
+                    (Severity::Note, text.to_owned(), String::new())
+                }
+                _ if !KEYS.contains(&key.as_str()) => {
+                    let near = nearest(&key, KEYS.iter().copied());
+                    let fix = near.map_or(String::new(), |near| format!("did you mean {near}?"));
+                    (Severity::Warning, "unknown key, ignored as the CloudWatch agent does".to_owned(), fix)
+                }
+                Some(value) => {
+                    common.values.push((key, value.to_owned()));
+                    continue;
+                }
+                None => (Severity::Error, "must be a text".to_owned(), String::new()),
+            };
+            findings.push(Finding { severity, file: common.file.clone(), position: None, key, text, fix });
+        }
+    }
+    common
+}

@@ -3,6 +3,7 @@
 use super::finding::{Finding, Severity};
 use super::values::nearest;
 use crate::env::Disk;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -34,6 +35,19 @@ impl CommonConfig {
         let (_, value) = self.values.iter().rev().find(|(name, _)| name == key)?;
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
+
+    /// The environment as the agent's own process sees it: with these proxies in it.
+    pub(super) fn proxied(&self, vars: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut vars = vars.clone();
+        for (key, name) in
+            [("proxy.http_proxy", "HTTP_PROXY"), ("proxy.https_proxy", "HTTPS_PROXY"), ("proxy.no_proxy", "NO_PROXY")]
+        {
+            if let Some(value) = self.get(key) {
+                vars.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        vars
+    }
 }
 
 /// Reads the file. One that was named must exist; the agent's own place may be empty.
@@ -57,11 +71,21 @@ pub(super) fn read(path: Option<&Path>, disk: &dyn Disk, findings: &mut Vec<Find
     };
     let table = match std::str::from_utf8(&bytes) {
         Ok(text) => basic_toml::from_str::<serde_json::Value>(text),
-        Err(_) => return { fail(None, "is not UTF-8".to_owned()); common },
+        Err(_) => {
+            return {
+                fail(None, "is not UTF-8".to_owned());
+                common
+            };
+        }
     };
     let table = match table {
         Ok(table) => table,
-        Err(error) => return { fail(None, format!("is not TOML: {error}")); common },
+        Err(error) => {
+            return {
+                fail(None, format!("is not TOML: {error}"));
+                common
+            };
+        }
     };
     for (section, keys) in table.as_object().into_iter().flatten() {
         for (key, value) in keys.as_object().into_iter().flatten() {

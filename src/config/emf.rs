@@ -79,7 +79,12 @@ pub(super) fn resolve(documents: &Documents, surroundings: &Surroundings, findin
     if invalid > 0 {
         let text = "every declaration is invalid: each event becomes a metric with all its labels as dimensions, as in \
                     the CloudWatch agent";
-        findings.push(documents.finding(Severity::Warning, &path, text.to_owned(), "correct or remove the declarations"));
+        findings.push(documents.finding(
+            Severity::Warning,
+            &path,
+            text.to_owned(),
+            "correct or remove the declarations",
+        ));
         return EmfSettings::AllLabels { namespace, units };
     }
     // The translator then puts in a selector that matches nothing.
@@ -126,7 +131,11 @@ impl Translation<'_> {
                 let near = nearest(&unit, UNITS.iter().copied());
                 let fix = near.map_or(String::new(), |near| format!("did you mean {near:?}?"));
                 let path = format!("{base}/metric_unit/{name}");
-                self.warn(&path, format!("{unit:?} is no unit of CloudWatch: left out, as in the CloudWatch agent"), &fix);
+                self.warn(
+                    &path,
+                    format!("{unit:?} is no unit of CloudWatch: left out, as in the CloudWatch agent"),
+                    &fix,
+                );
             }
         }
         units

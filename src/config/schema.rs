@@ -6,7 +6,8 @@
 
 use super::files::Documents;
 use super::finding::{Finding, Severity};
-use super::values::{duration_ms, duration_text, nearest, size_bytes, size_text};
+use super::values::{duration_text, nearest, size_text};
+use crate::model::{parse_duration_ms, parse_size};
 use serde_json::Value;
 
 /// What a value may be.
@@ -413,7 +414,7 @@ pub(super) fn whole(value: &Value) -> Option<i64> {
 /// A duration in milliseconds: a text, or a number of seconds.
 pub(super) fn duration_of(value: &Value) -> Option<u64> {
     match value {
-        Value::String(text) => duration_ms(text),
+        Value::String(text) => parse_duration_ms(text).ok(),
         value => value.as_f64().filter(|s| (0.0..=1e12).contains(s)).map(|s| (s * 1_000.0).round() as u64),
     }
 }
@@ -421,7 +422,7 @@ pub(super) fn duration_of(value: &Value) -> Option<u64> {
 /// A size in bytes: a text, or a number.
 pub(super) fn size_of(value: &Value) -> Option<u64> {
     match value {
-        Value::String(text) => size_bytes(text),
+        Value::String(text) => parse_size(text).ok(),
         value => whole(value).and_then(|n| u64::try_from(n).ok()),
     }
 }

@@ -2,34 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Reads `30s`, `10m`, `1h30m`, `14d`, `2w`, `500ms` as milliseconds.
-pub(super) fn duration_ms(text: &str) -> Option<u64> {
-    let mut total = 0u64;
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: u64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let letters = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
-        let unit = match &rest[..letters] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            "w" => 7 * 86_400_000,
-            _ => return None,
-        };
-        rest = &rest[letters..];
-        total = total.checked_add(number.checked_mul(unit)?)?;
-    }
-    Some(total)
-}
-
-/// Writes milliseconds the way [`duration_ms`] reads them, as shortly as possible.
+/// Writes milliseconds as they are read, in the largest unit that fits.
 pub(super) fn duration_text(ms: u64) -> String {
     for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
         if ms >= unit && ms.is_multiple_of(unit) {
@@ -39,23 +12,7 @@ pub(super) fn duration_text(ms: u64) -> String {
     format!("{ms}ms")
 }
 
-/// Reads `64MiB`, `64MB`, `512KB`, `1G` as bytes; as in Prometheus every unit is a power of 1024.
-pub(super) fn size_bytes(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let number: u64 = text[..digits].parse().ok()?;
-    let shift = match text[digits..].trim_start() {
-        "" | "B" => 0,
-        "K" | "KB" | "KiB" => 10,
-        "M" | "MB" | "MiB" => 20,
-        "G" | "GB" | "GiB" => 30,
-        "T" | "TB" | "TiB" => 40,
-        _ => return None,
-    };
-    number.checked_mul(1 << shift)
-}
-
-/// Writes bytes the way [`size_bytes`] reads them.
+/// Writes bytes as they are read.
 pub(super) fn size_text(bytes: u64) -> String {
     for (shift, name) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes >= 1 << shift && bytes.trailing_zeros() >= shift {
@@ -139,50 +96,12 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::parse_duration_ms;
 
     #[test]
-    fn durations() {
-        for (text, want) in [
-            ("30s", Some(30_000)),
-            ("10m", Some(600_000)),
-            ("14d", Some(1_209_600_000)),
-            ("1h30m", Some(5_400_000)),
-            ("500ms", Some(500)),
-            ("2w", Some(1_209_600_000)),
-            ("0s", Some(0)),
-            ("", None),
-            ("5", None),
-            ("s", None),
-            ("5 s", None),
-            ("-5s", None),
-            ("5y", None),
-            ("99999999999999999999s", None),
-            ("18446744073709551615w", None),
-        ] {
-            assert_eq!(duration_ms(text), want, "{text:?}");
-        }
+    fn durations_and_sizes_are_written_as_they_are_read() {
         for ms in [0, 1, 999, 1_000, 1_500, 60_000, 90_000, 3_600_000, 1_209_600_000] {
-            assert_eq!(duration_ms(&duration_text(ms)), Some(ms));
-        }
-    }
-
-    #[test]
-    fn sizes() {
-        for (text, want) in [
-            ("64MiB", Some(64 << 20)),
-            ("64MB", Some(64 << 20)),
-            ("1 KiB", Some(1024)),
-            ("12", Some(12)),
-            ("12B", Some(12)),
-            ("3G", Some(3 << 30)),
-            ("", None),
-            ("MiB", None),
-            ("1.5MiB", None),
-            ("64mib", None),
-            ("99999999T", Some(99_999_999 << 40)),
-            ("99999999999T", None),
-        ] {
-            assert_eq!(size_bytes(text), want, "{text:?}");
+            assert_eq!(parse_duration_ms(&duration_text(ms)), Ok(ms));
         }
         assert_eq!((size_text(64 << 20), size_text(1500)), ("64MiB".into(), "1500 bytes".into()));
     }

@@ -18,6 +18,8 @@ pub struct Settings {
     pub buffer: BufferSettings,
     /// The way to CloudWatch Logs.
     pub upload: UploadSettings,
+    /// Where the live status file lies.
+    pub runtime_dir: PathBuf,
     /// `agent.debug` / `agent.quiet` / `--log-level`.
     pub log_level: LogLevel,
 }

@@ -1,0 +1,231 @@
+//! The way to CloudWatch Logs: region, endpoint, role, credentials, proxy, certificates, out of the agent JSON,
+//! `common-config.toml`, the environment and the AWS profile files, in the CloudWatch agent's order of precedence.
+
+use super::common_config::CommonConfig;
+use super::files::Documents;
+use super::finding::{Finding, Severity};
+use super::schema::{duration_of, size_of, whole};
+use super::values::expand;
+use super::{Surroundings, set};
+use crate::env::Disk;
+use crate::model::settings::{CredentialSettings, ProxySettings, Secret, TlsSettings, UploadSettings};
+use crate::profile::{self, FileKind, Profile, Profiles};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The profile that the agent reads on premises when `common-config.toml` names none.
+const AGENT_PROFILE: &str = "AmazonCloudWatchAgent";
+
+const MAX_PROFILE_FILE_BYTES: u64 = 1 << 20;
+
+/// Resolves everything that delivery needs.
+pub(super) fn resolve(
+    documents: &Documents,
+    common: &CommonConfig,
+    surroundings: &Surroundings,
+    disk: &dyn Disk,
+    findings: &mut Vec<Finding>,
+) -> UploadSettings {
+    let vars = &surroundings.vars;
+    let expanded = |path: &str| documents.text(path).map(|text| expand(text, vars)).filter(|text| !text.is_empty());
+    let mut upload = UploadSettings {
+        credentials: credentials(common, surroundings),
+        role_arn: expanded("/logs/credentials/role_arn").or_else(|| expanded("/agent/credentials/role_arn")),
+        user_agent: documents.text("/agent/user_agent").filter(|text| !text.is_empty()).map(str::to_owned),
+        dualstack: documents.flag("/agent/use_dualstack_endpoint")
+            || surroundings.is_true("AWS_USE_DUALSTACK_ENDPOINT"),
+        fips: surroundings.is_true("AWS_USE_FIPS_ENDPOINT"),
+        ..UploadSettings::default()
+    };
+    let profiles = read_profiles(&upload.credentials, disk, findings);
+    let chosen = chosen_profile(&upload.credentials, &profiles);
+    upload.region = region(documents, surroundings, chosen);
+    if upload.region.is_none() {
+        let text = "no region: nothing can be delivered, all events are buffered".to_owned();
+        findings.push(documents.finding(Severity::Warning, "/agent/region", text, "set agent.region or AWS_REGION"));
+    }
+    warn_of_missing_credentials(documents, surroundings, &upload.credentials, chosen, findings);
+    upload.endpoint = endpoint(documents, surroundings, findings);
+    upload.proxy = proxy(common, surroundings, findings);
+    upload.tls = tls(common, surroundings, disk, findings);
+    set(&mut upload.flush_interval_ms, documents, "/logs/force_flush_interval", |value| {
+        whole(value).and_then(|seconds| u64::try_from(seconds).ok()).map(|seconds| seconds.saturating_mul(1_000))
+    });
+    let ours = "/promwatch/upload";
+    set(&mut upload.backlog_requests_per_second, documents, &format!("{ours}/backlog_requests_per_second"), |value| {
+        value.as_f64()
+    });
+    set(&mut upload.backlog_bytes_per_second, documents, &format!("{ours}/backlog_bytes_per_second"), size_of);
+    set(&mut upload.jitter_ms, documents, &format!("{ours}/jitter"), duration_of);
+    set(&mut upload.compress, documents, &format!("{ours}/compress"), |value| value.as_bool());
+    upload
+}
+
+fn credentials(common: &CommonConfig, surroundings: &Surroundings) -> CredentialSettings {
+    let shared = common.get("credentials.shared_credential_file").map(PathBuf::from);
+    let folder = surroundings.home.join(".aws");
+    // The agent looks for `config` beside the file that common-config names.
+    let config_file = surroundings.var("AWS_CONFIG_FILE").map(PathBuf::from);
+    let config_file = config_file.or_else(|| Some(shared.as_ref()?.with_file_name("config")));
+    CredentialSettings {
+        profile: common.get("credentials.shared_credential_profile").map(str::to_owned),
+        config_file: config_file.unwrap_or_else(|| folder.join("config")),
+        credentials_file: shared
+            .or_else(|| surroundings.var("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from))
+            .unwrap_or_else(|| folder.join("credentials")),
+        env_profile: surroundings
+            .var("AWS_PROFILE")
+            .or_else(|| surroundings.var("AWS_DEFAULT_PROFILE"))
+            .map(str::to_owned),
+        env_key_id: surroundings.var("AWS_ACCESS_KEY_ID").map(str::to_owned),
+        env_secret_key: surroundings.secret("AWS_SECRET_ACCESS_KEY"),
+        env_session_token: surroundings
+            .secret("AWS_SESSION_TOKEN")
+            .or_else(|| surroundings.secret("AWS_SECURITY_TOKEN")),
+    }
+}
+
+fn read_profiles(credentials: &CredentialSettings, disk: &dyn Disk, findings: &mut Vec<Finding>) -> Profiles {
+    let mut read = |path: &Path, kind| {
+        let mut fail = |position, text| {
+            let (file, key, fix) = (path.display().to_string(), String::new(), String::new());
+            findings.push(Finding { severity: Severity::Warning, file, position, key, text, fix });
+        };
+        match disk.read(path, MAX_PROFILE_FILE_BYTES) {
+            Ok(bytes) => profile::parse(&String::from_utf8_lossy(&bytes), kind)
+                .map_err(|error| fail(Some((error.line, 1)), error.text.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(()),
+            Err(error) => Err(fail(None, format!("cannot be read: {error}"))),
+        }
+        .unwrap_or_default()
+    };
+    let config = read(&credentials.config_file, FileKind::Config);
+    profile::merge(config, read(&credentials.credentials_file, FileKind::Credentials))
+}
+
+/// The profile that counts: common-config's, `AmazonCloudWatchAgent` where it exists, `AWS_PROFILE`, `default`.
+fn chosen_profile<'a>(credentials: &CredentialSettings, profiles: &'a Profiles) -> Option<&'a Profile> {
+    match &credentials.profile {
+        Some(name) => profiles.get(name),
+        None => profiles
+            .get(AGENT_PROFILE)
+            .or_else(|| profiles.get(credentials.env_profile.as_deref().unwrap_or("default"))),
+    }
+}
+
+fn region(documents: &Documents, surroundings: &Surroundings, profile: Option<&Profile>) -> Option<String> {
+    let given = documents.text("/agent/region").map(|text| expand(text, &surroundings.vars));
+    given
+        .filter(|text| !text.is_empty())
+        .or_else(|| surroundings.var("AWS_REGION").map(str::to_owned))
+        .or_else(|| surroundings.var("AWS_DEFAULT_REGION").map(str::to_owned))
+        .or_else(|| profile?.get("region").filter(|text| !text.is_empty()).map(str::to_owned))
+}
+
+/// Other sources than keys and profiles may give credentials too; which of them work is for `ship` to say.
+fn warn_of_missing_credentials(
+    documents: &Documents,
+    surroundings: &Surroundings,
+    credentials: &CredentialSettings,
+    profile: Option<&Profile>,
+    findings: &mut Vec<Finding>,
+) {
+    const VARIABLES: [&str; 4] = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    const KEYS: [&str; 5] =
+        ["aws_access_key_id", "role_arn", "credential_process", "web_identity_token_file", "sso_session"];
+    let by_variable = credentials.profile.is_none() && VARIABLES.iter().any(|name| surroundings.var(name).is_some());
+    if by_variable || profile.is_some_and(|profile| KEYS.iter().any(|key| profile.get(key).is_some())) {
+        return;
+    }
+    let profile = credentials.profile.as_deref().or(credentials.env_profile.as_deref()).unwrap_or("default");
+    let text = format!(
+        "no credentials: nothing can be delivered, all events are buffered; looked in {} and {} (profile {profile}) and \
+         in the environment",
+        credentials.credentials_file.display(),
+        credentials.config_file.display(),
+    );
+    findings.push(documents.finding(
+        Severity::Warning,
+        "/agent/credentials",
+        text,
+        "see docs/configuration.md, Credentials",
+    ));
+}
+
+fn endpoint(documents: &Documents, surroundings: &Surroundings, findings: &mut Vec<Finding>) -> Option<String> {
+    const PATH: &str = "/logs/endpoint_override";
+    let ignored = surroundings.is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+    let variable = |name| surroundings.var(name).filter(|_| !ignored).map(str::to_owned);
+    let given = documents.text(PATH).map(|text| expand(text, &surroundings.vars)).filter(|text| !text.is_empty());
+    let url =
+        given.or_else(|| variable("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS")).or_else(|| variable("AWS_ENDPOINT_URL"))?;
+    // The SDK takes a bare host for HTTPS.
+    let url = if url.contains("://") { url } else { format!("https://{url}") };
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    if host.is_none_or(|host| host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace)) {
+        let text = format!("{url:?} is no http:// or https:// URL");
+        findings.push(documents.finding(Severity::Error, PATH, text, "such as https://logs.eu-west-1.amazonaws.com"));
+    }
+    Some(url)
+}
+
+/// common-config's proxies replace the environment's one by one, as the agent exports them into its own environment.
+fn proxy(common: &CommonConfig, surroundings: &Surroundings, findings: &mut Vec<Finding>) -> ProxySettings {
+    let mut pick = |key: &str, variable: &str| {
+        let (file, url) = match common.get(key) {
+            Some(url) => (common.file.as_str(), url),
+            None => (variable, surroundings.proxy_var(variable)?),
+        };
+        let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            // Not the URL itself: it may hold a password.
+            let scheme = url.split("://").next().unwrap_or("");
+            findings.push(Finding {
+                severity: Severity::Error,
+                file: file.to_owned(),
+                position: None,
+                key: key.to_owned(),
+                text: format!("proxies of the kind {scheme:?} are not served"),
+                fix: "http://[user:password@]host:port".to_owned(),
+            });
+        }
+        Some(Secret::Inline(url))
+    };
+    ProxySettings {
+        http: pick("proxy.http_proxy", "HTTP_PROXY"),
+        https: pick("proxy.https_proxy", "HTTPS_PROXY"),
+        no_proxy: common.get("proxy.no_proxy").or_else(|| surroundings.proxy_var("NO_PROXY")).unwrap_or("").to_owned(),
+        connect_headers: Vec::new(),
+    }
+}
+
+fn tls(
+    common: &CommonConfig,
+    surroundings: &Surroundings,
+    disk: &dyn Disk,
+    findings: &mut Vec<Finding>,
+) -> TlsSettings {
+    const KEY: &str = "ssl.ca_bundle_path";
+    const VARIABLE: &str = "AWS_CA_BUNDLE";
+    let (file, path) = match (common.get(KEY), surroundings.var(VARIABLE)) {
+        (Some(path), _) => (common.file.as_str(), path),
+        (None, Some(path)) => (VARIABLE, path),
+        (None, None) => return TlsSettings::default(),
+    };
+    if let Err(error) = disk.stat(Path::new(path)) {
+        findings.push(Finding {
+            severity: Severity::Warning,
+            file: file.to_owned(),
+            position: None,
+            key: KEY.to_owned(),
+            text: format!("{path}: {error}; nothing can be delivered over HTTPS until it is there"),
+            fix: String::new(),
+        });
+    }
+    TlsSettings { ca: Some(Secret::File(path.into())), ..TlsSettings::default() }
+}

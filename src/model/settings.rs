@@ -460,6 +460,10 @@ pub struct UploadSettings {
     pub region: Option<String>,
     /// `logs.endpoint_override`, or an environment override.
     pub endpoint: Option<String>,
+    /// `AWS_ENDPOINT_URL_STS`, or `AWS_ENDPOINT_URL`.
+    pub sts_endpoint: Option<String>,
+    /// Names our sessions of assumed roles: letters, digits and `_+=,.@-`, from the host's name; nothing: `promwatch`.
+    pub role_session_name: Option<String>,
     /// `agent.use_dualstack_endpoint`.
     pub dualstack: bool,
     /// `AWS_USE_FIPS_ENDPOINT`.
@@ -491,6 +495,8 @@ impl Default for UploadSettings {
         Self {
             region: None,
             endpoint: None,
+            sts_endpoint: None,
+            role_session_name: None,
             dualstack: false,
             fips: false,
             role_arn: None,

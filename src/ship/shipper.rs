@@ -1,0 +1,580 @@
+//! The delivery of one batch after the other.
+
+use super::answer::{Meaning, Rejected, ServiceError, rejected};
+use super::backoff::{Asked, Backoff, Pace};
+use super::batch::{Batch, Broken, push_string};
+use super::credentials::{Credentials, Keys, LOOK_MS, Ready, Role, sts};
+use super::endpoint::{self, Endpoint};
+use super::request::{Answer, NoAnswer, Wire};
+use super::skew::ServiceClock;
+use super::status::{Trouble, UploadStatus};
+use crate::env::{CertificateTime, Clock, Env, Limits, NetErrorKind, Route};
+use crate::model::StreamKey;
+use crate::model::settings::UploadSettings;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// A stream that was created is given so long to appear before it is created again.
+const CREATION_MS: u64 = 5_000;
+/// How long a log group that may not be created is not tried again.
+const GROUP_REFUSED_MS: u64 = 60_000;
+/// Streams and groups that are remembered for their refusals.
+const MAX_HELD: usize = 1_000;
+/// From this skew on, certificates are judged by the service's clock.
+const CERTIFICATE_SKEW_MS: u64 = 60_000;
+/// `Date` is asked for without credentials at most so often.
+const ASK_DATE_MS: u64 = 60_000;
+/// Without a region or an endpoint nothing changes until the settings do.
+const NO_ENDPOINT_MS: u64 = 60_000;
+
+/// What one step came to, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something else had to be done first (a role, a stream, the time): call again at once.
+    Progress,
+    /// The batch is stored, but for the events that were rejected; those can never be.
+    Delivered {
+        /// How many, and why.
+        rejected: Rejected,
+    },
+    /// Failed; the batch stays. Nothing is worth trying before [`Shipper::not_before_ms`].
+    Wait,
+    /// This stream cannot be written to before this time since boot, in milliseconds; the batch stays. Others can.
+    Hold {
+        /// When to try again.
+        until_ms: u64,
+    },
+    /// Too large, or something in it is refused: halve it and send the halves. Never said of a single event.
+    Split,
+    /// The service can never take this batch.
+    Drop {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// The way to CloudWatch Logs.
+pub struct Shipper {
+    settings: UploadSettings,
+    logs: Result<Endpoint, String>,
+    route: Route,
+    user_agent: String,
+    clock: ServiceClock,
+    credentials: Credentials,
+    backoff: Backoff,
+    held: BTreeMap<Rc<StreamKey>, Backoff>,
+    /// Until when, since boot, log groups are not created because that was refused.
+    refused_groups: BTreeMap<String, u64>,
+    creation: Option<Creation>,
+    /// The last stream that was created, and when.
+    created: Option<(Rc<StreamKey>, u64)>,
+    /// Gzip was not understood: bodies go as they are.
+    plain: bool,
+    /// A wrong clock was corrected, and nothing succeeded since.
+    clock_corrected: bool,
+    ask_date: Option<Endpoint>,
+    asked_date_boot_ms: Option<u64>,
+    trouble: Option<Trouble>,
+    last_error: Option<(String, i64)>,
+    delivered_ms: Option<i64>,
+}
+
+/// What is created for a batch.
+struct Creation {
+    key: Rc<StreamKey>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Stream,
+    Group,
+    StreamOfNewGroup,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    PutLogEvents,
+    CreateLogStream,
+    CreateLogGroup,
+}
+
+impl Operation {
+    fn target(self) -> &'static str {
+        match self {
+            Self::PutLogEvents => "Logs_20140328.PutLogEvents",
+            Self::CreateLogStream => "Logs_20140328.CreateLogStream",
+            Self::CreateLogGroup => "Logs_20140328.CreateLogGroup",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        &self.target()["Logs_20140328.".len()..]
+    }
+}
+
+/// What one step works with.
+struct Work<'a> {
+    batch: &'a Batch,
+    limits: Limits,
+    certificate_time: CertificateTime,
+    env: Env<'a>,
+    boot_ms: u64,
+}
+
+impl Shipper {
+    /// Nothing is read or sent before the first step.
+    pub fn new(settings: UploadSettings) -> Self {
+        let route = Route {
+            tls: settings.tls.clone(),
+            proxy: settings.proxy.clone(),
+            unix_socket: None,
+            // A portal's redirect is not the service.
+            follow_redirects: false,
+        };
+        let own = || format!("promwatch/{} ({})", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+        let user_agent = settings.user_agent.clone().filter(|agent| is_header_value(agent)).unwrap_or_else(own);
+        Self {
+            logs: endpoint::logs(&settings),
+            route,
+            user_agent,
+            clock: ServiceClock::default(),
+            credentials: Credentials::new(&settings),
+            settings,
+            backoff: Backoff::default(),
+            held: BTreeMap::new(),
+            refused_groups: BTreeMap::new(),
+            creation: None,
+            created: None,
+            plain: false,
+            clock_corrected: false,
+            ask_date: None,
+            asked_date_boot_ms: None,
+            trouble: None,
+            last_error: None,
+            delivered_ms: None,
+        }
+    }
+
+    /// New settings: every wait ends. The service's time is kept, and so are credentials whose settings are the same.
+    pub fn reload(&mut self, settings: UploadSettings) {
+        let old = std::mem::replace(self, Self::new(settings));
+        self.clock = old.clock;
+        self.last_error = old.last_error;
+        self.delivered_ms = old.delivered_ms;
+        if old.credentials.serves(&self.settings) {
+            self.credentials = old.credentials;
+        }
+    }
+
+    /// Does the next thing for this batch: at most one HTTP exchange within `limits`. `certificate_time` is what certificates are
+    /// judged by until an answer has told the time.
+    pub fn step(&mut self, batch: &Batch, limits: Limits, certificate_time: CertificateTime, env: Env<'_>) -> Step {
+        match batch.broken {
+            Some(Broken::Stream(reason)) => return Step::Drop { reason: reason.to_owned() },
+            Some(Broken::Event(reason)) => return split_or_drop(batch, reason),
+            None => {}
+        }
+        let boot_ms = env.clock.monotonic_ms();
+        if boot_ms < self.backoff.until_ms {
+            return Step::Wait;
+        }
+        let until_ms = self.held_until_ms(&batch.key);
+        if boot_ms < until_ms {
+            return Step::Hold { until_ms };
+        }
+        let logs = match &self.logs {
+            Ok(endpoint) => endpoint.clone(),
+            Err(text) => {
+                let text = text.clone();
+                self.backoff.pause(boot_ms, NO_ENDPOINT_MS);
+                self.note(Trouble::NoEndpoint, text, env.clock);
+                return Step::Wait;
+            }
+        };
+        let work = Work { batch, limits, certificate_time, env, boot_ms };
+        if let Some(endpoint) = self.ask_date.take() {
+            return self.learn_date(&work, &endpoint);
+        }
+        self.credentials.look(env.disk, boot_ms);
+        match self.credentials.ready(boot_ms, self.clock.now_ms(env.clock)) {
+            Ready::Missing(text) => {
+                let text = text.to_owned();
+                self.backoff.pause(boot_ms, LOOK_MS);
+                self.note(Trouble::NoCredentials, text, env.clock);
+                Step::Wait
+            }
+            Ready::Assume { index, role, with } => {
+                let (role, with) = (role.clone(), with.clone());
+                self.assume(&work, index, &role, &with)
+            }
+            Ready::Keys(keys) => {
+                let keys = keys.clone();
+                self.send(&work, &logs, &keys)
+            }
+        }
+    }
+
+    /// Nothing is worth trying before this time since boot, in milliseconds.
+    pub fn not_before_ms(&self) -> u64 {
+        self.backoff.until_ms
+    }
+
+    /// This stream cannot be written to before this time since boot; 0 for one that can.
+    pub fn held_until_ms(&self, key: &StreamKey) -> u64 {
+        self.held.get(key).map_or(0, |held| held.until_ms)
+    }
+
+    /// How far the service's clock is ahead of wall time, once an answer told it.
+    pub fn skew_ms(&self, clock: &dyn Clock) -> Option<i64> {
+        self.clock.skew_ms(clock)
+    }
+
+    /// Whether bodies should be gzip: as the settings say, until the service does not understand it.
+    pub fn compress(&self) -> bool {
+        self.settings.compress && !self.plain
+    }
+
+    /// How the delivery stands.
+    pub fn status(&self, clock: &dyn Clock) -> UploadStatus {
+        let held = self.held.len();
+        UploadStatus {
+            trouble: self.trouble.or((held > 0).then_some(Trouble::StreamRefused)),
+            last_error: self.last_error.as_ref().map(|(text, _)| text.clone()),
+            last_error_ms: self.last_error.as_ref().map(|(_, at)| *at),
+            delivered_ms: self.delivered_ms,
+            failures: self.backoff.failures,
+            outage_since_boot_ms: self.backoff.since_ms,
+            credentials: self.credentials.source(),
+            credentials_expire_ms: self.credentials.expires_ms(),
+            skew_ms: self.skew_ms(clock),
+            held_streams: u32::try_from(held).unwrap_or(u32::MAX),
+            endpoint: self.logs.as_ref().ok().map(|endpoint| endpoint.url.clone()),
+        }
+    }
+
+    /// What a request needs. Certificates are judged by the service's clock where ours is known to be wrong.
+    fn wire<'a>(
+        clock: &ServiceClock,
+        (settings, route, user_agent): (&'a UploadSettings, &'a Route, &'a str),
+        work: &Work<'a>,
+    ) -> Wire<'a> {
+        let skewed = clock.skew_ms(work.env.clock).is_some_and(|skew| skew.unsigned_abs() > CERTIFICATE_SKEW_MS);
+        let certificate_time = if skewed {
+            CertificateTime::At(clock.now_ms(work.env.clock).div_euclid(1000))
+        } else {
+            work.certificate_time
+        };
+        Wire {
+            route,
+            user_agent,
+            region: settings.region.as_deref().unwrap_or_default(),
+            limits: work.limits,
+            certificate_time,
+            env: work.env,
+        }
+    }
+
+    fn learn_date(&mut self, work: &Work<'_>, endpoint: &Endpoint) -> Step {
+        let wire = Self::wire(&self.clock, (&self.settings, &self.route, &self.user_agent), work);
+        match wire.ask_date(endpoint, &mut self.clock) {
+            Ok(true) => Step::Progress,
+            Ok(false) => self.wait(work, Trouble::Offline, Pace::Outage, Asked::default(), "the answer holds no Date"),
+            Err(error) => self.no_answer(work, endpoint, "asking for the time", error),
+        }
+    }
+
+    fn assume(&mut self, work: &Work<'_>, index: usize, role: &Role, with: &Keys) -> Step {
+        let what = format!("AssumeRole {}", role.arn);
+        let endpoint = match endpoint::sts(&self.settings) {
+            Ok(endpoint) => endpoint,
+            Err(text) => return self.wait(work, Trouble::NoEndpoint, Pace::Refusal, Asked::default(), &text),
+        };
+        let body = sts::assume_role_body(role, self.settings.role_session_name.as_deref());
+        let wire = Self::wire(&self.clock, (&self.settings, &self.route, &self.user_agent), work);
+        let headers = [("content-type", sts::CONTENT_TYPE)];
+        let answer = match wire.post(&endpoint, "sts", &headers, body.as_bytes(), with, &mut self.clock) {
+            Ok(answer) => answer,
+            Err(error) => {
+                let old_serve = self.credentials.assume_failed(work.boot_ms, self.clock.now_ms(work.env.clock));
+                let step = self.no_answer(work, &endpoint, &what, error);
+                // The road to CloudWatch Logs may be open although that to STS is not.
+                if old_serve && step == Step::Wait {
+                    self.backoff.succeed();
+                    return Step::Progress;
+                }
+                return step;
+            }
+        };
+        if answer.head.status == 200 {
+            return match sts::keys(&answer.body) {
+                Some(keys) => {
+                    self.clock_corrected = false;
+                    self.credentials.assumed(index, keys, self.clock.now_ms(work.env.clock));
+                    Step::Progress
+                }
+                None => self.wait(work, Trouble::Offline, Pace::Outage, Asked::default(), &not_of_service(&what)),
+            };
+        }
+        let error = ServiceError::from_xml(&answer.head, &answer.body);
+        let meaning = error.meaning();
+        let text = format!("{what}: {error}");
+        if self.correct_clock(work, &answer, meaning) {
+            return Step::Progress;
+        }
+        if self.credentials.assume_failed(work.boot_ms, self.clock.now_ms(work.env.clock)) {
+            self.last_error = Some((text, self.clock.now_ms(work.env.clock)));
+            return Step::Progress;
+        }
+        match meaning {
+            Meaning::Throttled => self.wait(work, Trouble::Throttled, Pace::Throttle, error.asked, &text),
+            Meaning::Unavailable => self.wait(work, Trouble::Offline, Pace::Outage, error.asked, &text),
+            Meaning::BadSignature | Meaning::ExpiredToken | Meaning::UnknownKey => self.renew_or_wait(work, &text),
+            _ => self.wait(work, Trouble::Refused, Pace::Refusal, error.asked, &text),
+        }
+    }
+
+    /// PutLogEvents, or what has to be created before.
+    fn send(&mut self, work: &Work<'_>, endpoint: &Endpoint, keys: &Keys) -> Step {
+        // Another batch came: its own stream is asked first.
+        self.creation.take_if(|creation| creation.key != work.batch.key);
+        let operation = match self.creation.as_ref().map(|creation| creation.stage) {
+            None => Operation::PutLogEvents,
+            Some(Stage::Stream | Stage::StreamOfNewGroup) => Operation::CreateLogStream,
+            Some(Stage::Group) => Operation::CreateLogGroup,
+        };
+        let wire = Self::wire(&self.clock, (&self.settings, &self.route, &self.user_agent), work);
+        let mut headers = vec![
+            ("content-type", "application/x-amz-json-1.1"),
+            ("x-amz-target", operation.target()),
+            // Once required for embedded metrics; the CloudWatch agent still sends it with everything.
+            ("x-amzn-logs-format", "json/emf"),
+        ];
+        let plain;
+        let body = if operation != Operation::PutLogEvents {
+            plain = creation_body(&work.batch.key, operation).into_bytes();
+            &plain
+        } else if work.batch.is_gzip() && !self.plain {
+            headers.push(("content-encoding", "gzip"));
+            work.batch.body()
+        } else if work.batch.is_gzip() {
+            plain = work.batch.plain_body();
+            &plain
+        } else {
+            work.batch.body()
+        };
+        match wire.post(endpoint, "logs", &headers, body, keys, &mut self.clock) {
+            Ok(answer) if answer.head.status == 200 && answer.is_of_service() => {
+                self.succeeded(work, operation, &answer)
+            }
+            Ok(answer) if answer.head.status == 200 => {
+                let text = not_of_service(operation.name());
+                self.wait(work, Trouble::Offline, Pace::Outage, Asked::default(), &text)
+            }
+            Ok(answer) => self.refused(work, operation, &answer),
+            Err(error) => self.no_answer(work, endpoint, operation.name(), error),
+        }
+    }
+
+    fn succeeded(&mut self, work: &Work<'_>, operation: Operation, answer: &Answer) -> Step {
+        self.backoff.succeed();
+        self.clock_corrected = false;
+        self.trouble = None;
+        match operation {
+            Operation::PutLogEvents => {
+                self.held.remove(&work.batch.key);
+                self.delivered_ms = Some(self.clock.now_ms(work.env.clock));
+                Step::Delivered { rejected: rejected(&answer.body, work.batch.events) }
+            }
+            Operation::CreateLogStream => self.created_stream(work),
+            Operation::CreateLogGroup => self.next_stage(work, Stage::StreamOfNewGroup),
+        }
+    }
+
+    fn created_stream(&mut self, work: &Work<'_>) -> Step {
+        self.creation = None;
+        self.created = Some((Rc::clone(&work.batch.key), work.boot_ms));
+        Step::Progress
+    }
+
+    fn next_stage(&mut self, work: &Work<'_>, stage: Stage) -> Step {
+        self.creation = Some(Creation { key: Rc::clone(&work.batch.key), stage });
+        Step::Progress
+    }
+
+    /// The service, or somebody in between, refused the request.
+    fn refused(&mut self, work: &Work<'_>, operation: Operation, answer: &Answer) -> Step {
+        let error = ServiceError::from_json(&answer.head, &answer.body);
+        let meaning = error.meaning();
+        let text = format!("{}: {error}", operation.name());
+        if self.correct_clock(work, answer, meaning) {
+            return Step::Progress;
+        }
+        let is_put = operation == Operation::PutLogEvents;
+        match meaning {
+            Meaning::Throttled => self.wait(work, Trouble::Throttled, Pace::Throttle, error.asked, &text),
+            Meaning::Unavailable => self.wait(work, Trouble::Offline, Pace::Outage, error.asked, &text),
+            Meaning::NotFound => self.missing(work, operation, text),
+            Meaning::AlreadyExists if operation == Operation::CreateLogStream => self.created_stream(work),
+            Meaning::AlreadyExists if operation == Operation::CreateLogGroup => {
+                self.next_stage(work, Stage::StreamOfNewGroup)
+            }
+            Meaning::BadName => {
+                self.note_error(text.clone(), work.env.clock);
+                Step::Drop { reason: text }
+            }
+            Meaning::BadBatch | Meaning::TooLarge if is_put => {
+                self.note_error(text.clone(), work.env.clock);
+                split_or_drop(work.batch, &text)
+            }
+            Meaning::BadEncoding if is_put && work.batch.is_gzip() && !self.plain => {
+                self.plain = true;
+                self.note_error(text, work.env.clock);
+                Step::Progress
+            }
+            Meaning::BadEncoding => {
+                // It was not gzip then.
+                self.plain = false;
+                self.wait(work, Trouble::Refused, Pace::Refusal, error.asked, &text)
+            }
+            Meaning::BadSignature | Meaning::ExpiredToken | Meaning::UnknownKey => self.renew_or_wait(work, &text),
+            Meaning::Denied => self.hold(work, operation, text),
+            _ if !is_put => self.hold(work, operation, text),
+            _ => self.wait(work, Trouble::Refused, Pace::Refusal, error.asked, &text),
+        }
+    }
+
+    /// The stream or its group is not there.
+    fn missing(&mut self, work: &Work<'_>, operation: Operation, text: String) -> Step {
+        let key = &work.batch.key;
+        let stage = self.creation.as_ref().map(|creation| creation.stage);
+        match operation {
+            Operation::PutLogEvents => {
+                let just_created = self
+                    .created
+                    .as_ref()
+                    .is_some_and(|(created, at)| created == key && work.boot_ms.saturating_sub(*at) < CREATION_MS);
+                if just_created { self.hold(work, operation, text) } else { self.next_stage(work, Stage::Stream) }
+            }
+            Operation::CreateLogStream if stage == Some(Stage::Stream) => {
+                if self.refused_groups.get(&key.group).is_some_and(|until| work.boot_ms < *until) {
+                    return self.hold(work, operation, text);
+                }
+                self.next_stage(work, Stage::Group)
+            }
+            _ => self.hold(work, operation, text),
+        }
+    }
+
+    /// Only this stream waits.
+    fn hold(&mut self, work: &Work<'_>, operation: Operation, text: String) -> Step {
+        self.creation = None;
+        if operation == Operation::CreateLogGroup {
+            if self.refused_groups.len() >= MAX_HELD {
+                self.refused_groups.clear();
+            }
+            let until_ms = work.boot_ms.saturating_add(GROUP_REFUSED_MS);
+            self.refused_groups.insert(work.batch.key.group.clone(), until_ms);
+        }
+        if self.held.len() >= MAX_HELD {
+            // Forgetting costs a request, not an event.
+            self.held.clear();
+        }
+        let held = self.held.entry(Rc::clone(&work.batch.key)).or_default();
+        held.fail(work.boot_ms, Pace::Refusal, Asked::default(), work.env.clock.random());
+        let until_ms = held.until_ms;
+        // The service answered, so the road is open.
+        self.backoff.succeed();
+        self.trouble = None;
+        self.note_error(text, work.env.clock);
+        Step::Hold { until_ms }
+    }
+
+    /// Whether the refusal is put down to a wrong clock, which is corrected now. Only once until something succeeds, so that
+    /// a server with a wild clock cannot keep us busy.
+    fn correct_clock(&mut self, work: &Work<'_>, answer: &Answer, meaning: Meaning) -> bool {
+        let may_be_clock = matches!(meaning, Meaning::BadSignature | Meaning::Denied);
+        let correct = may_be_clock
+            && !self.clock_corrected
+            && answer.is_of_service()
+            && self.clock.explains_refusal(answer.signed_ms, work.env.clock);
+        self.clock_corrected |= correct;
+        correct
+    }
+
+    fn renew_or_wait(&mut self, work: &Work<'_>, text: &str) -> Step {
+        if self.credentials.renew(work.env.disk, work.boot_ms) {
+            self.note_error(text.to_owned(), work.env.clock);
+            return Step::Progress;
+        }
+        self.wait(work, Trouble::Refused, Pace::Refusal, Asked::default(), text)
+    }
+
+    fn no_answer(&mut self, work: &Work<'_>, endpoint: &Endpoint, what: &str, error: NoAnswer) -> Step {
+        let error = match error {
+            NoAnswer::Net(error) => error,
+            NoAnswer::Unsigned(text) => {
+                return self.wait(work, Trouble::Refused, Pace::Refusal, Asked::default(), &format!("{what}: {text}"));
+            }
+        };
+        let text = format!("{what}: {error}");
+        let trouble = match error.kind {
+            // The process is about to stop: this says nothing about the link.
+            NetErrorKind::Stopped => return Step::Wait,
+            NetErrorKind::CertificateDates if self.may_ask_date(work.boot_ms) => {
+                self.asked_date_boot_ms = Some(work.boot_ms);
+                self.ask_date = Some(endpoint.clone());
+                self.note_error(text, work.env.clock);
+                return Step::Progress;
+            }
+            NetErrorKind::Timeout => Trouble::TimedOut,
+            _ => Trouble::Offline,
+        };
+        self.wait(work, trouble, Pace::Outage, Asked::default(), &text)
+    }
+
+    fn may_ask_date(&self, boot_ms: u64) -> bool {
+        self.asked_date_boot_ms.is_none_or(|at| boot_ms.saturating_sub(at) >= ASK_DATE_MS)
+    }
+
+    /// Everything waits.
+    fn wait(&mut self, work: &Work<'_>, trouble: Trouble, pace: Pace, asked: Asked, text: &str) -> Step {
+        self.clock_corrected = false;
+        // The exchange took its time; the wait starts now.
+        self.backoff.fail(work.env.clock.monotonic_ms(), pace, asked, work.env.clock.random());
+        self.note(trouble, text.to_owned(), work.env.clock);
+        Step::Wait
+    }
+
+    fn note(&mut self, trouble: Trouble, text: String, clock: &dyn Clock) {
+        self.trouble = Some(trouble);
+        self.note_error(text, clock);
+    }
+
+    fn note_error(&mut self, text: String, clock: &dyn Clock) {
+        self.last_error = Some((text, self.clock.now_ms(clock)));
+    }
+}
+
+fn not_of_service(what: &str) -> String {
+    format!("{what}: 200, but not from AWS (no x-amzn-requestid): a captive portal or a proxy?")
+}
+
+fn split_or_drop(batch: &Batch, reason: &str) -> Step {
+    if batch.events > 1 { Step::Split } else { Step::Drop { reason: reason.to_owned() } }
+}
+
+fn creation_body(key: &StreamKey, operation: Operation) -> String {
+    let mut body = String::from("{\"logGroupName\":");
+    push_string(&mut body, &key.group);
+    if operation == Operation::CreateLogStream {
+        body.push_str(",\"logStreamName\":");
+        push_string(&mut body, &key.stream);
+    }
+    body.push('}');
+    body
+}
+
+fn is_header_value(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}

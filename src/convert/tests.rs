@@ -71,6 +71,7 @@ fn target(interval_ms: u64) -> Target {
         endpoint: Endpoint::Http { url: "http://localhost:9100/metrics".to_owned(), unix_socket: None },
         interval_ms,
         timeout_ms: 10_000,
+        refused: None,
     }
 }
 

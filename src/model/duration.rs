@@ -52,6 +52,26 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
     Ok(total_ms)
 }
 
+/// A duration as Prometheus writes it (`model.Duration.String`): `15s`, `1h30m`, `2w`; years and weeks only where nothing is left.
+pub fn format_duration(ms: u64) -> String {
+    const DAY: u64 = 24 * 3_600_000;
+    if ms == 0 {
+        return "0s".to_owned();
+    }
+    let (mut text, mut rest) = (String::new(), ms);
+    for (unit, size) in
+        [("y", 365 * DAY), ("w", 7 * DAY), ("d", DAY), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)]
+    {
+        let exact = size > DAY;
+        if rest >= size && (!exact || rest.is_multiple_of(size)) {
+            text.push_str(&(rest / size).to_string());
+            text.push_str(unit);
+            rest %= size;
+        }
+    }
+    text
+}
+
 /// Bytes of a size such as `15MB`, `1.5GiB` or `0`; all units are powers of 1024. The `units.ParseBase2Bytes` that
 /// Prometheus uses: `B`, then `KB` to `EB` or `KiB` to `EiB` but not both kinds, upper case, several in a row are added.
 /// Negative sizes come out as 0, which is no limit there too.
@@ -126,6 +146,13 @@ mod tests {
             ("99999999999999999999s", Err("\"99999999999999999999s\" is not a duration")),
         ] {
             assert_eq!(parse_duration_ms(text), expected.map_err(str::to_owned), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_prometheus_writes_them() {
+        for text in ["0s", "1ms", "15s", "1m30s", "1h", "90d", "2w", "1y", "366d", "1d1h1m1s1ms", "8d"] {
+            assert_eq!(parse_duration_ms(text).map(format_duration).as_deref(), Ok(text));
         }
     }
 

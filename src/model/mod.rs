@@ -9,7 +9,7 @@ mod sample;
 pub mod settings;
 mod target;
 
-pub use duration::{parse_duration_ms, parse_size};
+pub use duration::{format_duration, parse_duration_ms, parse_size};
 pub use event::{Event, StreamKey};
 pub use labels::{Labels, LabelsBuilder};
 pub use sample::{MetricType, Page, Report, Sample};

@@ -18,6 +18,9 @@ pub struct Target {
     pub interval_ms: u64,
     /// The time-out, after `__scrape_timeout__`.
     pub timeout_ms: u64,
+    /// Why it must not be scraped: its job has more targets than `target_limit`. Every scrape of it fails with this text, and
+    /// `up` is 0.
+    pub refused: Option<Rc<str>>,
 }
 
 impl Target {

@@ -1,13 +1,13 @@
 //! Files of the real machine.
 #![expect(clippy::disallowed_methods, reason = "the door to files")]
 
-use super::{Disk, DiskFile, Entry, Lock, Stamp};
+use super::{Disk, DiskFile, Entry, FileSystem, Lock, Stamp};
 use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The machine's file systems.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,6 +104,23 @@ impl Disk for RealDisk {
         Ok(figures.f_blocks.saturating_mul(figures.f_frsize))
     }
 
+    fn file_system(&self, path: &Path) -> io::Result<FileSystem> {
+        let figures = statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(figures.f_frsize);
+        Ok(FileSystem {
+            total_bytes: bytes(figures.f_blocks),
+            free_bytes: bytes(figures.f_bfree),
+            available_bytes: bytes(figures.f_bavail),
+            inodes: figures.f_files,
+            free_inodes: figures.f_ffree,
+            read_only: figures.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        })
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::canonicalize(path)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -152,7 +169,6 @@ fn stamp(metadata: &Metadata) -> Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
 
     /// A folder of the test's own, removed at the end.
     struct Scratch(PathBuf);

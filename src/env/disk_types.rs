@@ -1,7 +1,7 @@
 //! The door to files.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Files. Every call may fail at any time; nothing written is certain to survive a power cut before the file's
 /// [`DiskFile::sync`], and no new, changed or removed name before [`Disk::sync_dir`] of its folder.
@@ -28,6 +28,14 @@ pub trait Disk {
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Total bytes of the file system.
     fn total_bytes(&self, dir: &Path) -> io::Result<u64>;
+    /// The figures of the file system that a path lies on. A disk that has none: `ErrorKind::Unsupported`.
+    fn file_system(&self, _path: &Path) -> io::Result<FileSystem> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The path with all links followed. A disk without links: `ErrorKind::Unsupported`.
+    fn canonical(&self, _path: &Path) -> io::Result<PathBuf> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Takes an exclusive lock on the file (made if missing) for as long as the value lives; nothing when another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
 }
@@ -53,6 +61,23 @@ pub struct Entry {
     pub name: String,
     /// The figures of what it names; links are followed.
     pub stamp: Stamp,
+}
+
+/// The figures of a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSystem {
+    /// Its size in bytes.
+    pub total_bytes: u64,
+    /// Free bytes.
+    pub free_bytes: u64,
+    /// Free bytes that an ordinary user may use.
+    pub available_bytes: u64,
+    /// How many files it can hold.
+    pub inodes: u64,
+    /// How many more files it can hold.
+    pub free_inodes: u64,
+    /// It is mounted read-only.
+    pub read_only: bool,
 }
 
 /// Tells one version of a file from the next.

@@ -13,7 +13,7 @@ mod net_types;
 pub use authorization::{TokenCache, authorize, read_secret};
 pub use clock::RealClock;
 pub use disk::RealDisk;
-pub use disk_types::{Disk, DiskFile, Entry, Lock, Stamp, write_atomic};
+pub use disk_types::{Disk, DiskFile, Entry, FileSystem, Lock, Stamp, write_atomic};
 pub use glob::glob;
 pub use net_types::{CertificateTime, Exchange, Head, Limits, Net, NetError, NetErrorKind, Record, Request, Route};
 

@@ -1,4 +1,5 @@
 //! Everything that is tested from outside the library, in one crate so that it is linked once.
 
 mod cloudwatch;
+mod host;
 mod sim_disk;

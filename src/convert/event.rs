@@ -1,7 +1,9 @@
 //! One group of samples as the JSON text of one or more events.
 
 use super::emf::{Matcher, Measurement};
-use super::{Field, FieldValue, json};
+use super::gather::FieldValue;
+use super::histogram::Distribution;
+use super::{Field, json};
 use crate::model::settings::{ConvertSettings, EmfSettings};
 use crate::model::{Event, Labels, MetricType};
 
@@ -85,6 +87,8 @@ pub(super) struct Group<'a> {
     pub labels: &'a Attributes<'a>,
     /// Sorted by name, without repetition.
     pub fields: &'a [Field<'a>],
+    /// What fields with a distribution refer to.
+    pub distributions: &'a [Distribution],
     pub timestamp_ms: i64,
     /// Seconds, where the deltas span more than `max_gap`: such an event is logged without metrics.
     pub span_s: Option<u32>,
@@ -209,7 +213,7 @@ impl Group<'_> {
             }
             match *member {
                 Member::Label(at) => json::push_string(out, self.labels.pairs[at].1),
-                Member::Field(at) => push_value(out, &self.fields[at].value),
+                Member::Field(at) => self.push_value(out, at),
                 Member::Version => out.push_str("\"0\""),
                 Member::Timestamp => {
                     out.push('"');
@@ -222,9 +226,16 @@ impl Group<'_> {
         }
         for at in after {
             push_name(out, self.fields[at].name);
-            push_value(out, &self.fields[at].value);
+            self.push_value(out, at);
         }
         out.push('}');
+    }
+
+    fn push_value(&self, out: &mut String, field: usize) {
+        match self.fields[field].value {
+            FieldValue::Number(number) => json::push_number(out, number),
+            FieldValue::Distribution(at) => self.distributions[at as usize].write(out),
+        }
     }
 
     fn push_measurements(&self, out: &mut String, emf: &EmfSettings, measurements: &[Measurement<'_>]) {
@@ -284,10 +295,4 @@ fn push_name(out: &mut String, name: &str) {
     }
     json::push_string(out, name);
     out.push(':');
-}
-
-fn push_value(out: &mut String, value: &FieldValue) {
-    match value {
-        FieldValue::Number(number) => json::push_number(out, *number),
-    }
 }

@@ -15,6 +15,8 @@ mod baseline;
 mod emf;
 mod event;
 mod families;
+mod gather;
+mod histogram;
 mod json;
 mod key;
 mod names;
@@ -22,9 +24,10 @@ mod saved;
 
 use crate::model::settings::ConvertSettings;
 use crate::model::{Event, MetricType, Page, Report, Sample, Target};
-use baseline::{Baselines, ScrapeTime, Step};
+use baseline::{Baselines, ScrapeTime};
 use event::{Attributes, Group};
 use families::Families;
+use gather::{FieldValue, Gathering};
 use key::{Key, KeyMap};
 use std::rc::Rc;
 
@@ -85,26 +88,6 @@ pub struct ConvertCounts {
 struct Field<'a> {
     name: &'a str,
     value: FieldValue,
-}
-
-/// A field's value.
-#[derive(Clone, Copy)]
-enum FieldValue {
-    Number(f64),
-}
-
-/// A sample that is going to be a field.
-struct Kept {
-    group: u32,
-    sample: u32,
-    value: FieldValue,
-}
-
-/// The samples of one event.
-struct Gathered {
-    first_sample: u32,
-    kind: MetricType,
-    span_s: Option<u32>,
 }
 
 impl Converter {
@@ -171,17 +154,13 @@ impl Converter {
         let scraped = samples.len();
         samples.extend_from_slice(report_samples);
 
-        let mut counts = ConvertCounts::default();
         let target_key = key::of_target(&target.identity());
         let families = self.families.entry(target_key).or_default();
         let time = ScrapeTime { monotonic_ms, interval_ms: target.interval_ms };
-        let max_gap_ms =
-            self.settings.max_gap_ms.unwrap_or_else(|| DEFAULT_MAX_GAP_MS.max(target.interval_ms.saturating_mul(3)));
+        let default_gap_ms = DEFAULT_MAX_GAP_MS.max(target.interval_ms.saturating_mul(3));
+        let max_gap_ms = self.settings.max_gap_ms.unwrap_or(default_gap_ms);
+        let mut gathering = Gathering::new(&self.settings, target_key, time, max_gap_ms);
         self.baselines.begin(time);
-
-        let mut kept: Vec<Kept> = Vec::new();
-        let mut groups: Vec<Gathered> = Vec::new();
-        let mut group_of: KeyMap<u32> = KeyMap::default();
         for (at, sample) in samples.iter().enumerate() {
             let reported = at >= scraped;
             let kind = match families.type_of(&types, sample) {
@@ -190,89 +169,45 @@ impl Converter {
                 None if reported => continue,
                 None if self.settings.more.untyped => MetricType::Gauge,
                 None => {
-                    counts.no_type += 1;
+                    gathering.counts.no_type += 1;
                     continue;
                 }
             };
-            let kind = match kind {
-                MetricType::Gauge | MetricType::Counter | MetricType::Summary => kind,
-                MetricType::Unknown if self.settings.more.untyped => MetricType::Gauge,
-                _ => {
-                    counts.unsupported_type += 1;
-                    continue;
-                }
-            };
-            let name = sample.labels.name();
-            if name.is_empty() {
-                counts.no_type += 1;
-                continue;
-            }
-            let labels_key = key::of_labels(&sample.labels, "", kind);
-            let (value, span_s) = if is_cumulative(kind, name) {
-                let series = key::of_series(target_key, labels_key, name);
-                if !sample.value.is_finite() {
-                    self.baselines.forget(series);
-                    counts.not_finite += 1;
-                    continue;
-                }
-                match self.baselines.step(series, sample.value, sample.timestamp_ms, time) {
-                    Step::First => {
-                        counts.first_seen += 1;
-                        continue;
-                    }
-                    Step::Stuck => {
-                        counts.not_advancing += 1;
-                        continue;
-                    }
-                    Step::Delta(delta, span_ms) if span_ms > max_gap_ms => {
-                        counts.long_gap += 1;
-                        (delta, Some(u32::try_from(span_ms / 1000).unwrap_or(u32::MAX)))
-                    }
-                    Step::Delta(delta, _) => (delta, None),
-                }
-            } else {
-                (sample.value, None)
-            };
-            // A delta of huge values may be infinite too.
-            if !value.is_finite() {
-                counts.not_finite += 1;
-                continue;
-            }
-            let group_key = [labels_key[0], labels_key[1] ^ span_s.map_or(0, |s| u64::from(s) + 1)];
-            let at = at as u32;
-            let group = *group_of.entry(group_key).or_insert_with(|| {
-                groups.push(Gathered { first_sample: at, kind, span_s });
-                (groups.len() - 1) as u32
-            });
-            kept.push(Kept { group, sample: at, value: FieldValue::Number(value) });
+            gathering.add(at as u32, sample, kind, &mut self.baselines);
         }
-        drop(group_of);
         families.turn_page(types);
+        gathering.finish();
+        let Gathering { groups, mut kept, distributions, mut counts, .. } = gathering;
 
-        let name_of = |kept: &Kept| field_name(&samples[kept.sample as usize]);
-        kept.sort_by(|a, b| a.group.cmp(&b.group).then_with(|| name_of(a).cmp(name_of(b))));
+        kept.sort_by(|a, b| a.group.cmp(&b.group).then_with(|| a.name(&samples).cmp(b.name(&samples))));
         let mut events = Vec::with_capacity(groups.len());
         let mut fields: Vec<Field<'_>> = Vec::new();
         for run in kept.chunk_by(|a, b| a.group == b.group) {
             fields.clear();
             for kept in run {
-                let field = Field { name: name_of(kept), value: kept.value };
+                let field = Field { name: kept.name(&samples), value: kept.value };
                 // The sort is stable: of two samples with one name the later one on the page counts.
                 match fields.last_mut() {
                     Some(last) if last.name == field.name => *last = field,
                     _ => fields.push(field),
                 }
             }
-            let gathered = &groups[run[0].group as usize];
-            let first = &samples[gathered.first_sample as usize];
-            let mut labels = Attributes::of(&first.labels, "", gathered.kind, &self.settings);
+            let head = &groups[run[0].group as usize];
+            let first = &samples[head.first_sample as usize];
+            let mut labels = Attributes::of(&first.labels, head.left_out, head.kind, &self.settings);
             let extra: Vec<String> =
                 self.settings.labels.iter().map(|(_, template)| event::expand(&template.0, &labels)).collect();
             for ((name, _), value) in self.settings.labels.iter().zip(&extra) {
                 labels.add(name, value);
             }
             let timestamp_ms = first.timestamp_ms.unwrap_or(report.start_ms);
-            let group = Group { labels: &labels, fields: &fields, timestamp_ms, span_s: gathered.span_s };
+            let group = Group {
+                labels: &labels,
+                fields: &fields,
+                distributions: &distributions,
+                timestamp_ms,
+                span_s: head.span_s,
+            };
             let written = group.write(&self.settings, &mut self.matcher);
             let lost = written.oversized + if written.undeclared { fields.len() as u64 } else { 0 };
             counts.oversized += written.oversized;
@@ -289,23 +224,6 @@ impl Converter {
         counts.baselines_evicted = std::mem::take(&mut self.baselines.evicted);
         counts.baselines_refused = std::mem::take(&mut self.baselines.refused);
         Converted { events, counts }
-    }
-}
-
-/// Whether a sample is sent as the difference to the one before.
-fn is_cumulative(kind: MetricType, name: &str) -> bool {
-    match kind {
-        MetricType::Counter => true,
-        MetricType::Summary => name.ends_with("_count") || name.ends_with("_sum"),
-        _ => false,
-    }
-}
-
-/// A metric's name in an event. The agent's input plug-in calls a metric `value` by its measurement's name.
-fn field_name(sample: &Sample) -> &str {
-    match sample.labels.name() {
-        "value" => "prometheus",
-        name => name,
     }
 }
 

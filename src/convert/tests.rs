@@ -1,7 +1,7 @@
 //! The rules of the whole room, one scrape after the other.
 
 use super::*;
-use crate::model::settings::{Declaration, EmfSettings, ScrapeJob, ScrapeLimits, ScrapeProtocol, Template};
+use crate::model::settings::{Declaration, EmfSettings, Histograms, ScrapeJob, ScrapeLimits, ScrapeProtocol, Template};
 use crate::model::{Endpoint, Labels};
 use crate::pattern::Pattern;
 use std::collections::{BTreeMap, HashMap};
@@ -383,4 +383,35 @@ fn untyped_metrics_are_gauges_when_asked_for() {
     let page = bench.scrape(&[("u", MetricType::Unknown)], &["u 1", "nothing_known 2"]);
     assert_eq!(page.events.len(), 1);
     assert!(page.events[0].message.contains(r#""nothing_known":2,"prom_metric_type":"gauge","u":1"#));
+}
+
+#[test]
+fn histograms_are_sent_as_the_settings_ask() {
+    let scrape = |bench: &mut Bench, n: u32| {
+        let lines = [
+            format!("h_bucket{{le=\"1.0\"}} {n}"),
+            format!("h_bucket{{le=\"+Inf\"}} {}", 2 * n),
+            format!("h_sum {n}.5"),
+            format!("h_count {}", 2 * n),
+        ];
+        bench.scrape(&[("h", MetricType::Histogram)], &lines.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let second = |histograms| {
+        let mut bench = Bench::new(|settings| {
+            settings.more.histograms = histograms;
+            settings.host = None;
+        });
+        assert!(scrape(&mut bench, 10).events.is_empty());
+        let page = scrape(&mut bench, 13);
+        let after_version = |text: String| text.split_once("\"0\",").unwrap().1.to_owned();
+        messages(&page).into_iter().map(after_version).collect::<Vec<_>>()
+    };
+    let totals = r#""h_count":6,"h_sum":3,"instance":"localhost:9100","job":"node","prom_metric_type":"histogram"}"#;
+    assert!(second(Histograms::Drop).is_empty());
+    assert_eq!(second(Histograms::CountAndSum), [totals]);
+    let low = r#""h_bucket":3,"instance":"localhost:9100","job":"node","le":"1.0","prom_metric_type":"histogram"}"#;
+    let all = low.replace("\"h_bucket\":3", "\"h_bucket\":6").replace("1.0", "+Inf");
+    assert_eq!(second(Histograms::Buckets), [low, &all, totals]);
+    let values = r#""h":{"Values":[0.5,1],"Counts":[3,3],"Max":1,"Min":0,"Count":6,"Sum":3},"instance":"localhost:9100","job":"node","prom_metric_type":"histogram"}"#;
+    assert_eq!(second(Histograms::Values), [values]);
 }

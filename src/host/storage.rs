@@ -65,8 +65,11 @@ const DISK_METRICS: [(&str, &str, f64, &str); 17] = [
     ("node_disk_flush_requests_time_seconds_total", "counter", 0.001, "Time spent flushing, in seconds."),
 ];
 
+/// What a figure of a file system comes to.
+type Figure = fn(&FileSystem) -> f64;
+
 /// The metrics of a file system.
-const FILE_SYSTEM_METRICS: [(&str, &str, fn(&FileSystem) -> f64); 6] = [
+const FILE_SYSTEM_METRICS: [(&str, &str, Figure); 6] = [
     ("node_filesystem_avail_bytes", "Space that an ordinary user may use, in bytes.", |f| f.available_bytes as f64),
     ("node_filesystem_files", "Inodes.", |f| f.inodes as f64),
     ("node_filesystem_files_free", "Free inodes.", |f| f.free_inodes as f64),

@@ -2,4 +2,5 @@
 
 mod cloudwatch;
 mod host;
+mod ship;
 mod sim_disk;

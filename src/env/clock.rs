@@ -35,7 +35,7 @@ impl Clock for RealClock {
     }
 
     fn monotonic_ms(&self) -> u64 {
-        milliseconds(clock_gettime(ClockId::Boottime)).max(0) as u64
+        boottime_ms()
     }
 
     fn boot_id(&self) -> [u8; 16] {
@@ -72,6 +72,11 @@ impl Clock for RealClock {
             }
         }
     }
+}
+
+/// Milliseconds since boot, time in suspension included.
+pub(crate) fn boottime_ms() -> u64 {
+    milliseconds(clock_gettime(ClockId::Boottime)).max(0) as u64
 }
 
 fn milliseconds(time: Timespec) -> i64 {

@@ -7,15 +7,21 @@ mod authorization;
 mod clock;
 mod disk;
 mod disk_types;
+mod dns;
 mod glob;
+mod net;
 mod net_types;
+mod wait;
 
 pub use authorization::{TokenCache, authorize, read_secret};
 pub use clock::RealClock;
 pub use disk::RealDisk;
 pub use disk_types::{Disk, DiskFile, Entry, FileSystem, Lock, Stamp, write_atomic};
+pub use dns::ResolverFiles;
 pub use glob::glob;
+pub use net::RealNet;
 pub use net_types::{CertificateTime, Exchange, Head, Limits, Net, NetError, NetErrorKind, Record, Request, Route};
+pub use wait::Signals;
 
 /// The three doors together.
 #[derive(Clone, Copy)]

@@ -2,5 +2,6 @@
 
 mod cloudwatch;
 mod host;
+mod net;
 mod ship;
 mod sim_disk;

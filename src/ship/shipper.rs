@@ -20,6 +20,8 @@ const CREATION_MS: u64 = 5_000;
 const GROUP_REFUSED_MS: u64 = 60_000;
 /// Streams and groups that are remembered for their refusals.
 const MAX_HELD: usize = 1_000;
+/// How long a stream is remembered after the end of its wait.
+const FORGET_HELD_MS: u64 = 600_000;
 /// From this skew on, certificates are judged by the service's clock.
 const CERTIFICATE_SKEW_MS: u64 = 60_000;
 /// `Date` is asked for without credentials at most so often.
@@ -237,7 +239,8 @@ impl Shipper {
 
     /// How the delivery stands.
     pub fn status(&self, clock: &dyn Clock) -> UploadStatus {
-        let held = self.held.len();
+        let still = clock.monotonic_ms().saturating_sub(FORGET_HELD_MS);
+        let held = self.held.values().filter(|held| held.until_ms > still).count();
         UploadStatus {
             trouble: self.trouble.or((held > 0).then_some(Trouble::StreamRefused)),
             last_error: self.last_error.as_ref().map(|(text, _)| text.clone()),
@@ -476,6 +479,8 @@ impl Shipper {
             let until_ms = work.boot_ms.saturating_add(GROUP_REFUSED_MS);
             self.refused_groups.insert(work.batch.key.group.clone(), until_ms);
         }
+        // Nobody came back for these: their jobs are gone, or their backlog is.
+        self.held.retain(|_, held| work.boot_ms < held.until_ms.saturating_add(FORGET_HELD_MS));
         if self.held.len() >= MAX_HELD {
             // Forgetting costs a request, not an event.
             self.held.clear();

@@ -315,6 +315,24 @@ fn a_denied_group_stops_only_its_own_streams() {
 }
 
 #[test]
+fn a_policy_that_refuses_one_stream_leaves_the_others_alone() {
+    let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
+    world.fake.borrow_mut().create("/edge/pi", &["own"]);
+    let text = "User is not authorized to perform: logs:PutLogEvents on resource: /edge/pi:edge";
+    world.fake.borrow_mut().fail(Some("PutLogEvents"), 1, error(400, "AccessDeniedException", text));
+    let Step::Hold { until_ms } = run(&world, &mut shipper, &batch(&world)) else { panic!("must hold") };
+    let own = Batch::encode(&stream_key("own"), &events(&world, 3), true);
+    assert_eq!(run(&world, &mut shipper, &own), delivered());
+    assert_eq!(shipper.held_until_ms(&key()), until_ms);
+    let state = status(&world, &shipper);
+    assert_eq!((state.trouble, state.held_streams), (Some(Trouble::StreamRefused), 1));
+    assert!(state.last_error.is_some_and(|error| error.contains("not authorized")));
+    // A stream that nobody sends to any more is forgotten.
+    world.boot_ms.set(until_ms + 3_600_000);
+    assert_eq!(status(&world, &shipper).trouble, None);
+}
+
+#[test]
 fn a_stream_that_never_appears_is_not_created_without_end() {
     let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
     world.fake.borrow_mut().fail(Some("PutLogEvents"), 50, error(400, "ResourceNotFoundException", "no such stream"));

@@ -25,6 +25,12 @@ impl Labels {
         builder.build()
     }
 
+    /// Builds a set from pairs that are sorted by name, each name once, no value empty. Parts over 1 MiB are cut at a
+    /// character boundary.
+    pub fn from_sorted(pairs: &[(&str, &str)]) -> Self {
+        pack(|| pairs.iter().copied())
+    }
+
     /// The value of a label, or nothing.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find_map(|(n, value)| (n == name).then_some(value))
@@ -128,10 +134,15 @@ impl LabelsBuilder {
 
     /// Starts anew from an existing set.
     pub fn reset(&mut self, labels: &Labels) {
+        self.reset_sorted(labels);
+    }
+
+    /// Starts anew from pairs that are sorted by name, each name once, no value empty.
+    pub fn reset_sorted<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         self.entries.clear();
         self.text.clear();
         self.added = 0;
-        for (name, value) in labels {
+        for (name, value) in pairs {
             let entry = Entry { name: self.store(name), value: self.store(value), order: 0 };
             self.entries.push(entry);
         }
@@ -186,13 +197,7 @@ impl LabelsBuilder {
 
     /// The finished set. Parts over 1 MiB are cut at a character boundary.
     pub fn build(&self) -> Labels {
-        let parts = || self.iter().flat_map(|(name, value)| [cut(name), cut(value)]);
-        let mut text = String::with_capacity(parts().map(|part| part.len() + length_char(part.len()).len_utf8()).sum());
-        for part in parts() {
-            text.push(length_char(part.len()));
-            text.push_str(part);
-        }
-        Labels { text: text.into_boxed_str() }
+        pack(|| self.iter())
     }
 
     fn position(&self, name: &str) -> Result<usize, usize> {
@@ -217,6 +222,17 @@ fn cut(part: &str) -> &str {
 
 fn slice(text: &str, (start, end): (usize, usize)) -> &str {
     &text[start..end]
+}
+
+/// Writes sorted pairs as [`Labels`] keeps them.
+fn pack<'a, I: Iterator<Item = (&'a str, &'a str)>>(pairs: impl Fn() -> I) -> Labels {
+    let parts = || pairs().flat_map(|(name, value)| [cut(name), cut(value)]);
+    let mut text = String::with_capacity(parts().map(|part| part.len() + length_char(part.len()).len_utf8()).sum());
+    for part in parts() {
+        text.push(length_char(part.len()));
+        text.push_str(part);
+    }
+    Labels { text: text.into_boxed_str() }
 }
 
 /// Surrogates are not characters, so lengths from 0xD800 on are written 0x800 higher.

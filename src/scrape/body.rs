@@ -1,0 +1,142 @@
+//! From the bytes of an answer to the parser: decompression and the limits on size.
+
+use super::collector::Collector;
+use super::content_type::format_of;
+use super::error::ScrapeErrorKind;
+use super::exposition::{BadLines, Exposition};
+use crate::env::Head;
+use crate::model::settings::ScrapeJob;
+use flate2::write::MultiGzDecoder;
+use std::io::{self, Write};
+
+/// The most that a page may measure after decompression where the job has no `body_size_limit`, in bytes.
+pub const MAX_BODY_BYTES: u64 = 64 << 20;
+
+/// Why a body was given up.
+pub(super) type Failure = (ScrapeErrorKind, String);
+
+/// A body on its way to the parser.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, in a box")]
+pub(super) enum Body<'c, 't> {
+    Plain(Page<'c, 't>),
+    Gzip { decoder: MultiGzDecoder<Page<'c, 't>>, empty: bool },
+}
+
+impl<'c, 't> Body<'c, 't> {
+    /// Starts the body of an answer with status 200.
+    ///
+    /// # Errors
+    /// The format is not one that is read.
+    pub fn new(head: &Head, job: &ScrapeJob, collector: &'c mut Collector<'t>) -> Result<Self, Failure> {
+        let format = format_of(head.header("content-type"), job.fallback_protocol);
+        let format = format.map_err(|text| (ScrapeErrorKind::Encoding, text.to_owned()))?;
+        let page = Page::new(Exposition::new(format, job.skip_bad_lines), job, collector);
+        Ok(match head.header("content-encoding") {
+            // Exactly this word, as in Prometheus; anything else is taken for plain text.
+            Some("gzip") => Self::Gzip { decoder: MultiGzDecoder::new(page), empty: true },
+            _ => Self::Plain(page),
+        })
+    }
+
+    /// The next piece, as it came.
+    ///
+    /// # Errors
+    /// The page is lost; nothing more is to be pushed.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        match self {
+            Self::Plain(page) => page.push(piece),
+            Self::Gzip { decoder, empty } => {
+                *empty &= piece.is_empty();
+                let written = decoder.write_all(piece);
+                written.map_err(|error| broken(decoder, &error))
+            }
+        }
+    }
+
+    /// The body is complete.
+    ///
+    /// # Errors
+    /// The page is lost.
+    pub fn finish(self) -> Result<Done, Failure> {
+        match self {
+            Self::Plain(page) => page.finish(),
+            Self::Gzip { empty: true, .. } => Err((ScrapeErrorKind::Encoding, "gzip: the body is empty".to_owned())),
+            Self::Gzip { mut decoder, .. } => match decoder.try_finish() {
+                Ok(()) => match decoder.finish() {
+                    Ok(page) => page.finish(),
+                    Err(error) => Err((ScrapeErrorKind::Encoding, format!("gzip: {error}"))),
+                },
+                Err(error) => Err(broken(&mut decoder, &error)),
+            },
+        }
+    }
+}
+
+fn broken(decoder: &mut MultiGzDecoder<Page<'_, '_>>, error: &io::Error) -> Failure {
+    let failure = decoder.get_mut().failure.take();
+    failure.unwrap_or_else(|| (ScrapeErrorKind::Encoding, format!("gzip: {error}")))
+}
+
+/// What a complete body gave besides the samples.
+pub(super) struct Done {
+    pub bytes: u64,
+    pub bad: BadLines,
+}
+
+/// A decompressed page on its way to the parser.
+pub(super) struct Page<'c, 't> {
+    exposition: Exposition,
+    collector: &'c mut Collector<'t>,
+    bytes: u64,
+    limit_bytes: u64,
+    limit_is_ours: bool,
+    failure: Option<Failure>,
+}
+
+impl<'c, 't> Page<'c, 't> {
+    pub fn new(exposition: Exposition, job: &ScrapeJob, collector: &'c mut Collector<'t>) -> Self {
+        let limit_is_ours = job.limits.body_bytes == 0;
+        let limit_bytes = if limit_is_ours { MAX_BODY_BYTES } else { job.limits.body_bytes };
+        Self { exposition, collector, bytes: 0, limit_bytes, limit_is_ours, failure: None }
+    }
+
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        self.bytes += piece.len() as u64;
+        // A page of exactly the limit is over it, as in Prometheus.
+        if self.bytes >= self.limit_bytes {
+            let whose = if self.limit_is_ours { "promwatch's own limit" } else { "body_size_limit" };
+            return Err((ScrapeErrorKind::Limit, format!("the page reaches {whose} of {} bytes", self.limit_bytes)));
+        }
+        self.exposition.push(piece, self.collector).map_err(Self::bad)
+    }
+
+    pub fn finish(self) -> Result<Done, Failure> {
+        // Nothing at all is an empty page, even in OpenMetrics.
+        let bad = match self.bytes {
+            0 => BadLines::default(),
+            _ => self.exposition.finish(self.collector).map_err(Self::bad)?,
+        };
+        Ok(Done { bytes: self.bytes, bad })
+    }
+
+    fn bad(line: super::exposition::BadLine) -> Failure {
+        let kind = if line.whole_page { ScrapeErrorKind::Limit } else { ScrapeErrorKind::Parse };
+        (kind, line.to_string())
+    }
+}
+
+impl Write for Page<'_, '_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        match self.push(piece) {
+            Ok(()) => Ok(piece.len()),
+            Err(failure) => {
+                self.failure = Some(failure);
+                Err(io::Error::other("refused"))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,6 +1,7 @@
 //! `common-config.toml`: credentials, proxy and certificates that the CloudWatch agent's tools share.
 
 use super::finding::{Finding, Severity};
+use super::toml::{self, Scalar};
 use super::values::nearest;
 use crate::env::Disk;
 use std::collections::BTreeMap;
@@ -69,45 +70,36 @@ pub(super) fn read(path: Option<&Path>, disk: &dyn Disk, findings: &mut Vec<Find
             return common;
         }
     };
-    let table = match std::str::from_utf8(&bytes) {
-        Ok(text) => basic_toml::from_str::<serde_json::Value>(text),
+    let entries = match std::str::from_utf8(&bytes).map(toml::parse) {
+        Ok(Ok(entries)) => entries,
+        Ok(Err((line, column, error))) => {
+            fail(Some((line, column)), format!("is not TOML: {error}"));
+            return common;
+        }
         Err(_) => {
-            return {
-                fail(None, "is not UTF-8".to_owned());
-                common
-            };
+            fail(None, "is not UTF-8".to_owned());
+            return common;
         }
     };
-    let table = match table {
-        Ok(table) => table,
-        Err(error) => {
-            return {
-                fail(None, format!("is not TOML: {error}"));
-                common
-            };
-        }
-    };
-    for (section, keys) in table.as_object().into_iter().flatten() {
-        for (key, value) in keys.as_object().into_iter().flatten() {
-            let key = format!("{section}.{key}");
-            let (severity, text, fix) = match value.as_str() {
-                _ if key == "imds.imds_retries" => {
-                    let text = "has no effect: the instance metadata service is not asked";
-                    (Severity::Note, text.to_owned(), String::new())
-                }
-                _ if !KEYS.contains(&key.as_str()) => {
-                    let near = nearest(&key, KEYS.iter().copied());
-                    let fix = near.map_or(String::new(), |near| format!("did you mean {near}?"));
-                    (Severity::Warning, "unknown key, ignored as the CloudWatch agent does".to_owned(), fix)
-                }
-                Some(value) => {
-                    common.values.push((key, value.to_owned()));
-                    continue;
-                }
-                None => (Severity::Error, "must be a text".to_owned(), String::new()),
-            };
-            findings.push(Finding { severity, file: common.file.clone(), position: None, key, text, fix });
-        }
+    for entry in entries {
+        let (severity, text, fix) = match entry.value {
+            _ if entry.key == "imds.imds_retries" => {
+                let text = "has no effect: the instance metadata service is not asked";
+                (Severity::Note, text.to_owned(), String::new())
+            }
+            _ if !KEYS.contains(&entry.key.as_str()) => {
+                let near = nearest(&entry.key, KEYS.iter().copied());
+                let fix = near.map_or(String::new(), |near| format!("did you mean {near}?"));
+                (Severity::Warning, "unknown key, ignored as the CloudWatch agent does".to_owned(), fix)
+            }
+            Scalar::Text(value) => {
+                common.values.push((entry.key, value));
+                continue;
+            }
+            Scalar::Other => (Severity::Error, "must be a text".to_owned(), String::new()),
+        };
+        let (file, key, position) = (common.file.clone(), entry.key, Some((entry.line, 1)));
+        findings.push(Finding { severity, file, position, key, text, fix });
     }
     common
 }

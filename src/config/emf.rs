@@ -180,8 +180,9 @@ impl Translation<'_> {
         let mut sets: Vec<Vec<String>> = Vec::new();
         let lists = given.get("dimensions").and_then(Value::as_array);
         if lists.is_none_or(Vec::is_empty) {
-            let text = "has no dimensions: its metrics stay in the log and become no CloudWatch metrics";
-            self.warn(path, text.to_owned(), "add \"dimensions\": [[\"job\"]] or the like");
+            let text = "has no dimensions: its metrics stay in the log and become no CloudWatch metrics".to_owned();
+            let fix = "add \"dimensions\": [[\"job\"]] or the like";
+            self.findings.push(self.documents.finding(Severity::Note, path, text, fix));
         }
         for (index, list) in lists.into_iter().flatten().enumerate() {
             let path = format!("{path}/dimensions/{index}");

@@ -105,7 +105,7 @@ pub(super) fn read(
                     each.push((file, value));
                     continue;
                 }
-                Err(finding) => finding,
+                Err(finding) => *finding,
             },
             Err(error) => fault(&file, format!("cannot be read: {error}"), ""),
         };
@@ -118,7 +118,7 @@ pub(super) fn read(
     {
         match parse(CONTENT_VARIABLE, content.as_bytes()) {
             Ok(value) => each.push((CONTENT_VARIABLE.to_owned(), value)),
-            Err(finding) => findings.push(finding),
+            Err(finding) => findings.push(*finding),
         }
     }
     if each.is_empty() {
@@ -184,21 +184,20 @@ fn fault(file: &str, text: String, fix: &str) -> Finding {
     Finding { severity: Severity::Error, file, position: None, key: String::new(), text, fix }
 }
 
-fn parse(file: &str, bytes: &[u8]) -> Result<Value, Finding> {
+fn parse(file: &str, bytes: &[u8]) -> Result<Value, Box<Finding>> {
     match serde_json::from_slice::<Value>(bytes) {
         Ok(value) if value.is_object() => Ok(value),
-        Ok(_) => Err(fault(file, "must hold one JSON object".to_owned(), "")),
+        Ok(_) => Err(Box::new(fault(file, "must hold one JSON object".to_owned(), ""))),
         Err(error) => {
             let place = format!(" at line {} column {}", error.line(), error.column());
             let text = error.to_string().replace(&place, "");
-            let yaml = Path::new(file).extension().is_some_and(|end| end == "yaml" || end == "yml");
-            let fix = if yaml {
-                "give the agent's JSON file here; it names the Prometheus file in prometheus_config_path"
-            } else {
-                ""
+            let fix = match Path::new(file).extension().and_then(|end| end.to_str()) {
+                Some("json") => "",
+                Some("yaml" | "yml") => "the Prometheus file is named in the agent's JSON, by prometheus_config_path",
+                _ => "of a folder every file but *.yaml and *.tmp is read as JSON, as in the CloudWatch agent",
             };
             let position = Some((error.line(), error.column()));
-            Err(Finding { position, ..fault(file, format!("not valid JSON: {text}"), fix) })
+            Err(Box::new(Finding { position, ..fault(file, format!("not valid JSON: {text}"), fix) }))
         }
     }
 }

@@ -15,7 +15,7 @@
 //! | `values` | durations, sizes, `$` expansion |
 //! | `emf` | `emf_processor` |
 //! | `upload` | region, endpoint, credentials, proxy, certificates |
-//! | `common_config` | `common-config.toml` |
+//! | `common_config`, `toml` | `common-config.toml` |
 //! | `own` | the `"promwatch"` object |
 //! | `surroundings` | the environment and the machine's names |
 //! | `prometheus` | the Prometheus YAML |
@@ -29,6 +29,7 @@ mod own;
 pub mod prometheus;
 mod schema;
 mod surroundings;
+mod toml;
 mod upload;
 mod values;
 
@@ -165,6 +166,9 @@ fn log_group_name(documents: &Documents, surroundings: &Surroundings, findings: 
     let mut fail = |text: String, fix: &str| findings.push(documents.finding(Severity::Error, &path, text, fix));
     let name = values::expand(documents.text(&path).unwrap_or(""), &surroundings.vars);
     if name.is_empty() {
+        if documents.get(PROMETHEUS).is_none() && !own::has_jobs(documents) {
+            return name; // "nothing to scrape" says it all
+        }
         fail("the log group's name is missing".to_owned(), "add \"log_group_name\": \"/edge/prometheus\" or the like");
         return name;
     }
@@ -194,6 +198,8 @@ fn jobs(
 ) -> Vec<ScrapeJob> {
     let own = own::jobs(documents, disk, findings);
     let mut jobs = Vec::new();
+    let errors = |findings: &[Finding]| findings.iter().filter(|f| f.severity == Severity::Error).count();
+    let errors_before = errors(findings);
     if let Some(file) = prometheus_file(documents, surroundings, disk, !own.is_empty(), findings) {
         let context = prometheus::Context {
             base_dir: file.path.parent().map(Path::to_owned).unwrap_or_default(),
@@ -211,10 +217,13 @@ fn jobs(
     }
     let skip = documents.text("/promwatch/scrape/bad_lines") == Some("skip");
     jobs.iter_mut().for_each(|job| job.skip_bad_lines = skip);
-    if jobs.is_empty() && !findings.iter().any(|finding| finding.severity == Severity::Error) {
-        let text = "nothing to scrape: no job in the Prometheus file, no host_metrics, no textfile".to_owned();
-        let fix = "add scrape_configs, or \"promwatch\": {\"host_metrics\": true}";
-        findings.push(documents.finding(Severity::Error, PROMETHEUS, text, fix));
+    if jobs.is_empty() && errors(findings) == errors_before {
+        let text = match documents.get(PROMETHEUS) {
+            None => "nothing to scrape: there is no logs.metrics_collected.prometheus",
+            Some(_) => "nothing to scrape: no job in the Prometheus file, no host_metrics, no textfile",
+        };
+        let fix = "add scrape_configs to the Prometheus file, or \"promwatch\": {\"host_metrics\": true}";
+        findings.push(documents.finding(Severity::Error, PROMETHEUS, text.to_owned(), fix));
     }
     jobs
 }

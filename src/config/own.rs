@@ -16,6 +16,9 @@ const STATE_DIR: &str = "/var/lib/promwatch";
 const RUNTIME_DIR: &str = "/run/promwatch";
 const INTERVAL_MS: u64 = 60_000;
 
+const HOST: &str = "/promwatch/host_metrics";
+const TEXTFILE: &str = "/promwatch/textfile";
+
 /// Fields that an event has anyway: a label of that name would be lost.
 const RESERVED: &[&str] = &["Timestamp", "Version", "CloudWatchMetrics"];
 
@@ -109,6 +112,15 @@ pub(super) fn convert(
     }
 }
 
+/// Whether there is anything to do without a Prometheus file.
+pub(super) fn has_jobs(documents: &Documents) -> bool {
+    wants_host_metrics(documents) || documents.get(TEXTFILE).is_some()
+}
+
+fn wants_host_metrics(documents: &Documents) -> bool {
+    documents.get(HOST).is_some_and(|value| value.is_object() || value.as_bool() == Some(true))
+}
+
 /// Jobs whose targets are not exporters: this machine's own figures, and a folder of `*.prom` files.
 pub(super) fn jobs(documents: &Documents, disk: &dyn Disk, findings: &mut Vec<Finding>) -> Vec<ScrapeJob> {
     let mut jobs = Vec::new();
@@ -118,11 +130,9 @@ pub(super) fn jobs(documents: &Documents, disk: &dyn Disk, findings: &mut Vec<Fi
         job.timeout_ms = job.timeout_ms.min(job.interval_ms);
         job
     };
-    const HOST: &str = "/promwatch/host_metrics";
-    if documents.get(HOST).is_some_and(|value| value.is_object() || value.as_bool() == Some(true)) {
+    if wants_host_metrics(documents) {
         jobs.push(job(HOST, "host", Discovery::Host));
     }
-    const TEXTFILE: &str = "/promwatch/textfile";
     if documents.get(TEXTFILE).is_some() {
         match documents.text(&format!("{TEXTFILE}/directory")) {
             None => {

@@ -79,11 +79,12 @@ const fn note(name: &'static str, kind: Kind, why: &'static str) -> Key {
     Key { name, kind, fate: Fate::Meaningless(why) }
 }
 
-const fn unserved(name: &'static str, what: &'static str) -> Key {
-    Key { name, kind: Kind::Any, fate: Fate::Unserved(what) }
+const fn unserved(name: &'static str, kind: Kind, what: &'static str) -> Key {
+    Key { name, kind, fate: Fate::Unserved(what) }
 }
 
 const TEXT: Kind = Kind::Text(0, usize::MAX);
+const OBJECT: Kind = Kind::Map(&Kind::Any);
 const SECONDS: Kind = Kind::Whole(1, 172_800);
 const MINUTE: u64 = 60_000;
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -96,10 +97,10 @@ pub(super) static ROOT: &[Key] = &[
     key("agent", Kind::Object(AGENT, Others::Ignored)),
     key("logs", Kind::Object(LOGS, Others::Refused)),
     key("promwatch", Kind::Object(PROMWATCH, Others::Refused)),
-    unserved("metrics", "promwatch collects no host metrics for CloudWatch Metrics"),
-    unserved("traces", "promwatch collects no traces"),
-    unserved("opentelemetry", "promwatch has no OpenTelemetry pipelines"),
-    unserved("csm", "client-side monitoring is not served"),
+    unserved("metrics", OBJECT, "promwatch collects no host metrics for CloudWatch Metrics"),
+    unserved("traces", OBJECT, "promwatch collects no traces"),
+    unserved("opentelemetry", OBJECT, "promwatch has no OpenTelemetry pipelines"),
+    unserved("csm", OBJECT, "client-side monitoring is not served"),
 ];
 
 const AGENT: &[Key] = &[
@@ -146,18 +147,18 @@ const LOGS: &[Key] = &[
     note("concurrency", Kind::Whole(1, i64::MAX), "it is for log files, which promwatch does not collect"),
     note("service.name", Kind::Text(1, 255), ENTITY),
     note("deployment.environment", Kind::Text(1, 259), ENTITY),
-    unserved("logs_collected", "promwatch tails no log files"),
+    unserved("logs_collected", OBJECT, "promwatch tails no log files"),
 ];
 
 const METRICS_COLLECTED: &[Key] = &[
     key("prometheus", Kind::Object(PROMETHEUS, Others::Refused)),
-    unserved("emf", "promwatch has no listener for embedded metric format"),
-    unserved("structuredlog", "promwatch has no listener for embedded metric format"),
-    unserved("kubernetes", "Container Insights is not served"),
-    unserved("ecs", "Container Insights is not served"),
-    unserved("app_signals", "Application Signals is not served"),
-    unserved("application_signals", "Application Signals is not served"),
-    unserved("otlp", "promwatch has no OTLP listener"),
+    unserved("emf", OBJECT, "promwatch has no listener for embedded metric format"),
+    unserved("structuredlog", OBJECT, "promwatch has no listener for embedded metric format"),
+    unserved("kubernetes", OBJECT, "Container Insights is not served"),
+    unserved("ecs", OBJECT, "Container Insights is not served"),
+    unserved("app_signals", OBJECT, "Application Signals is not served"),
+    unserved("application_signals", OBJECT, "Application Signals is not served"),
+    unserved("otlp", Kind::Any, "promwatch has no OTLP listener"),
 ];
 
 const PROMETHEUS: &[Key] = &[
@@ -166,7 +167,21 @@ const PROMETHEUS: &[Key] = &[
     key("cluster_name", TEXT),
     key("disable_metric_extraction", Kind::Bool),
     key("emf_processor", Kind::Object(EMF_PROCESSOR, Others::Refused)),
-    unserved("ecs_service_discovery", "promwatch does not discover ECS tasks"),
+    unserved(
+        "ecs_service_discovery",
+        Kind::Object(ECS_SERVICE_DISCOVERY, Others::Refused),
+        "promwatch does not discover ECS tasks",
+    ),
+];
+
+const ECS_SERVICE_DISCOVERY: &[Key] = &[
+    key("docker_label", OBJECT),
+    key("task_definition_list", Kind::List(&OBJECT)),
+    key("service_name_list_for_tasks", Kind::List(&OBJECT)),
+    key("sd_cluster_region", TEXT),
+    key("sd_frequency", TEXT),
+    key("sd_result_file", TEXT),
+    key("sd_target_cluster", TEXT),
 ];
 
 const EMF_PROCESSOR: &[Key] = &[
@@ -430,4 +445,42 @@ pub(super) fn size_of(value: &Value) -> Option<u64> {
 /// A key as a step of a JSON pointer (RFC 6901).
 fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every key of the tables stands in the documentation, in code quotes: the agent's with what becomes of it,
+    /// promwatch's own (with the name of its object) with its meaning.
+    #[test]
+    fn every_key_is_documented() {
+        fn visit(keys: &'static [Key], prefix: &str, own: bool, missing: &mut Vec<String>) {
+            let page = if own {
+                include_str!("../../docs/configuration.md")
+            } else {
+                include_str!("../../docs/cwa-compatibility.md")
+            };
+            for key in keys {
+                let name = format!("{prefix}{}", key.name);
+                let inner = match &key.kind {
+                    Kind::Object(keys, _) | Kind::List(Kind::Object(keys, _)) | Kind::BoolOr(Kind::Object(keys, _)) => {
+                        keys
+                    }
+                    _ => &[][..],
+                };
+                let own = own || name == "promwatch";
+                if !page.contains(&format!("`{name}`")) && (!own || inner.is_empty()) {
+                    missing.push(name.clone());
+                }
+                let prefix = if own && name != "promwatch" { format!("{name}.") } else { String::new() };
+                if key.name != "ecs_service_discovery" {
+                    visit(inner, &prefix, own, missing);
+                }
+            }
+        }
+        let mut missing = Vec::new();
+        visit(ROOT, "", false, &mut missing);
+        assert_eq!(missing, [""; 0]);
+    }
 }

@@ -63,6 +63,7 @@ impl Disk for Files {
     }
 }
 
+const YAML: &str = "scrape_configs: [{job_name: node, static_configs: [{targets: ['localhost:9100']}]}]";
 const AGENT: &str = "/etc/agent.json";
 
 /// What `load` makes of one agent JSON and some variables.
@@ -71,8 +72,7 @@ fn load_json(json: &str, vars: &[(&str, &str)]) -> Loaded {
 }
 
 fn load_files(files: Files, config_paths: &[&str], vars: &[(&str, &str)]) -> Loaded {
-    let yaml = "scrape_configs: [{job_name: node, static_configs: [{targets: ['localhost:9100']}]}]";
-    let disk = files.with("/prom.yaml", yaml).with("/var/lib/promwatch/x", "").with("/root/.aws/credentials", KEYS);
+    let disk = files.with("/prom.yaml", YAML).with("/var/lib/promwatch/x", "").with("/root/.aws/credentials", KEYS);
     let sources = Sources { config_paths: config_paths.iter().map(PathBuf::from).collect(), ..Sources::default() };
     load(&sources, &surroundings(vars), &disk)
 }

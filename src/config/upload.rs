@@ -40,10 +40,16 @@ pub(super) fn resolve(
     let profiles = read_profiles(&upload.credentials, disk, findings);
     let chosen = chosen_profile(&upload.credentials, &profiles);
     upload.region = region(documents, surroundings, chosen);
-    if upload.region.is_none() {
+    let region = upload.region.as_deref().unwrap_or("");
+    let trouble = if region.is_empty() {
         let text = "no region: nothing can be delivered, all events are buffered".to_owned();
-        findings.push(documents.finding(Severity::Warning, "/agent/region", text, "set agent.region or AWS_REGION"));
-    }
+        Some((Severity::Warning, text, "set agent.region or AWS_REGION"))
+    } else if !region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        Some((Severity::Error, format!("{region:?} is no region"), "such as eu-west-1"))
+    } else {
+        None
+    };
+    findings.extend(trouble.map(|(severity, text, fix)| documents.finding(severity, "/agent/region", text, fix)));
     warn_of_missing_credentials(documents, surroundings, &upload.credentials, chosen, findings);
     upload.endpoint = endpoint(documents, surroundings, findings);
     upload.proxy = proxy(common, surroundings, findings);
@@ -91,13 +97,19 @@ fn read_profiles(credentials: &CredentialSettings, disk: &dyn Disk, findings: &m
             let (file, key, fix) = (path.display().to_string(), String::new(), String::new());
             findings.push(Finding { severity: Severity::Warning, file, position, key, text, fix });
         };
-        match disk.read(path, MAX_PROFILE_FILE_BYTES) {
-            Ok(bytes) => profile::parse(&String::from_utf8_lossy(&bytes), kind)
-                .map_err(|error| fail(Some((error.line, 1)), error.text.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(()),
-            Err(error) => Err(fail(None, format!("cannot be read: {error}"))),
-        }
-        .unwrap_or_default()
+        let bytes = match disk.read(path, MAX_PROFILE_FILE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    fail(None, format!("cannot be read: {error}"));
+                }
+                return Profiles::default();
+            }
+        };
+        profile::parse(&String::from_utf8_lossy(&bytes), kind).unwrap_or_else(|error| {
+            fail(Some((error.line, 1)), error.text.to_owned());
+            Profiles::default()
+        })
     };
     let config = read(&credentials.config_file, FileKind::Config);
     profile::merge(config, read(&credentials.credentials_file, FileKind::Credentials))

@@ -1,6 +1,7 @@
 //! Everything that is tested from outside the library, in one crate so that it is linked once.
 
 mod cloudwatch;
+mod configuration;
 mod host;
 mod net;
 mod ship;

@@ -52,7 +52,7 @@ pub fn parse(
     let mut reader = Reader { file, dir: &context.base_dir, context, disk, findings };
     let mut jobs = Jobs::default();
     let Some(root) = root(&mut reader, text) else {
-        reader.say(Severity::Warning, (1, 1), "", "the file is empty, so nothing is scraped", "add scrape_configs");
+        reader.say(Severity::Note, (1, 1), "", "the file is empty", "add scrape_configs");
         return Vec::new();
     };
     let own = ["global", "scrape_configs", "scrape_config_files"];
@@ -63,8 +63,9 @@ pub fn parse(
     for (pattern, at) in top.texts(&mut reader, "scrape_config_files").unwrap_or_default() {
         jobs.read_files(&mut reader, pattern, at, &global);
     }
+    // No more than a note: promwatch may have jobs of its own, and who has none at all hears of it as an error.
     if jobs.names.is_empty() {
-        reader.say(Severity::Warning, top.position(), "", "no job is configured, so nothing is scraped", "");
+        reader.say(Severity::Note, top.position(), "", "no job is configured here", "");
     }
     jobs.jobs
 }

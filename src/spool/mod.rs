@@ -1,1 +1,271 @@
-//! (room under construction)
+//! The spool: finished events on disk while they cannot be delivered, so that no power cut, full disk or damaged sector
+//! costs more than what was never synced.
+//!
+//! It appends, peeks, acknowledges, syncs, bounds and recovers: bytes, times and stream keys. It refuses to know what a metric is,
+//! to retry, and to decide when to sync or what to send. The format is `docs/spool-format.md`.
+//!
+//! Limits: `max_bytes` on disk; in memory the unsynced records, an index of three segments, the templates of one.
+//!
+//! ```text
+//!                append                       sync
+//!   (new) ------------------> [in a segment] --------> [certain]
+//!                                   |  ^                   |
+//!                       sync failed |  | written again     |  ack, drop by bytes or age
+//!                                   v  |                   v
+//!                                 [in memory]          [settled] -- all of a segment: file removed
+//! ```
+
+mod body;
+mod journal;
+mod queue;
+mod ranges;
+pub mod reader;
+mod segment;
+mod shape;
+mod survey;
+mod varint;
+mod wire;
+mod writer;
+
+pub use queue::Spool;
+
+use crate::model::{Event, StreamKey};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+/// The folder below the state directory.
+pub const FOLDER: &str = "spool";
+
+/// What a record is about: everything but its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordMeta {
+    /// The number of its first event; it never changes and is never used again.
+    pub sequence: u64,
+    /// Where its events go.
+    pub key: Rc<StreamKey>,
+    /// The boot of the scrape.
+    pub boot_id: [u8; 16],
+    /// Milliseconds since that boot at the scrape.
+    pub monotonic_ms: u64,
+    /// Wall time of the scrape, as the clock said it then.
+    pub wall_ms: i64,
+    /// How many events.
+    pub events: u32,
+    /// What they count against a batch.
+    pub billed_bytes: u64,
+    /// The oldest event's time.
+    pub first_ms: i64,
+    /// The newest event's time.
+    pub last_ms: i64,
+    /// The clock was confirmed (by AWS or the kernel) when the record was written.
+    pub clock_confirmed: bool,
+    /// It came from another spool's export.
+    pub imported: bool,
+}
+
+/// The events of one scrape for one stream: 1 to 10,000, at most a batch's bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a> {
+    /// Where they go.
+    pub key: &'a Rc<StreamKey>,
+    /// The boot of the scrape.
+    pub boot_id: [u8; 16],
+    /// Milliseconds since that boot at the scrape.
+    pub monotonic_ms: u64,
+    /// Wall time of the scrape.
+    pub wall_ms: i64,
+    /// The clock is confirmed (by AWS or the kernel).
+    pub clock_confirmed: bool,
+    /// In order; all of the stream above.
+    pub events: &'a [Event],
+}
+
+/// What is in the spool and not settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Records.
+    pub records: u64,
+    /// Events.
+    pub events: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// The oldest event's time.
+    pub oldest_ms: Option<i64>,
+    /// Records that no sync has covered yet.
+    pub unsynced_records: u64,
+}
+
+/// What is pending for a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPending {
+    /// The stream.
+    pub key: Rc<StreamKey>,
+    /// Records.
+    pub records: u64,
+    /// Events.
+    pub events: u64,
+    /// A number no higher than its oldest record's.
+    pub sequence: u64,
+    /// The oldest event's time.
+    pub oldest_ms: i64,
+}
+
+/// How much to peek at. The first record is given whatever it weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Messages and 26 bytes each.
+    pub billed_bytes: u64,
+    /// Events.
+    pub events: u32,
+    /// Between the oldest and the newest event, milliseconds.
+    pub span_ms: u64,
+    /// Leave out (and keep) records whose newest event is older.
+    pub not_before_ms: Option<i64>,
+}
+
+impl Default for BatchLimits {
+    /// The limits of PutLogEvents.
+    fn default() -> Self {
+        Self { billed_bytes: 1_048_576, events: 10_000, span_ms: 24 * 3_600_000 - 1, not_before_ms: None }
+    }
+}
+
+/// The oldest events of a stream, in order. They stay where they are until they are acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolBatch {
+    /// Where they go.
+    pub key: Rc<StreamKey>,
+    /// What to acknowledge.
+    pub sequences: Vec<u64>,
+    /// The records.
+    pub records: Vec<SpoolRecord>,
+}
+
+/// A record that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpoolRecord {
+    /// What it is about.
+    pub meta: RecordMeta,
+    /// Its events.
+    pub events: Vec<Event>,
+}
+
+/// Why events were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LossReason {
+    /// The spool was full.
+    MaxBytes,
+    /// They were too old.
+    MaxAge,
+    /// Their bytes were damaged, or gone.
+    Damaged,
+}
+
+impl LossReason {
+    /// One word, for counts and marker events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxBytes => "max_bytes",
+            Self::MaxAge => "max_age",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// Events that will not be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Why.
+    pub reason: LossReason,
+    /// Their stream; where no header says it, the stream of a record beside them. Nothing: no such record.
+    pub key: Option<Rc<StreamKey>>,
+    /// How many, exactly.
+    pub events: u64,
+    /// The oldest event's time, as far as known.
+    pub from_ms: i64,
+    /// The newest event's time, as far as known.
+    pub to_ms: i64,
+}
+
+/// What opening found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Pending records.
+    pub records: u64,
+    /// Pending events.
+    pub events: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Damaged places that were skipped.
+    pub damaged: u64,
+    /// Files that end within a record.
+    pub torn: u64,
+    /// Segments with something of a later version in them; left alone.
+    pub newer: u64,
+    /// Files that could not be read; left alone.
+    pub unreadable: u64,
+    /// What was lost and is counted from now on; told once.
+    pub losses: Vec<Loss>,
+    /// The boots that pending records belong to, oldest first.
+    pub boots: Vec<Boot>,
+}
+
+/// What the records of a boot say about its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// The boot.
+    pub boot_id: [u8; 16],
+    /// Its first record.
+    pub first: Instants,
+    /// Its last record.
+    pub last: Instants,
+    /// Its last record with a confirmed clock.
+    pub confirmed: Option<Instants>,
+}
+
+/// One moment by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instants {
+    /// Milliseconds since boot.
+    pub monotonic_ms: u64,
+    /// Wall time.
+    pub wall_ms: i64,
+}
+
+/// Why something could not be written or read, by what the caller must do.
+#[derive(Debug)]
+pub enum SpoolError {
+    /// The disk is full: keep the events in memory and try again later.
+    NoSpace(String),
+    /// The file system is read-only: keep the events in memory and try again later, rarely.
+    ReadOnly(String),
+    /// The disk fails: keep the events in memory and try again later.
+    Io(String),
+    /// The record is beyond the limits, or longer than the whole spool may be: drop and count it.
+    TooLarge,
+}
+
+impl SpoolError {
+    fn from_io(what: &str, error: &io::Error) -> Self {
+        let text = format!("{what}: {error}");
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(text),
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(text),
+            _ => Self::Io(text),
+        }
+    }
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSpace(text) | Self::ReadOnly(text) | Self::Io(text) => f.write_str(text),
+            Self::TooLarge => f.write_str("the record is larger than a batch or than the buffer's max_bytes"),
+        }
+    }
+}
+
+impl std::error::Error for SpoolError {}

@@ -6,3 +6,4 @@ mod host;
 mod net;
 mod ship;
 mod sim_disk;
+mod spool;

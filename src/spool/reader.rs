@@ -1,0 +1,138 @@
+//! Looking into a spool's folder while the agent may be running: nothing is written, nothing but the folder is needed.
+
+use super::queue::{decode_frame, take_shapes};
+use super::segment::Place;
+use super::shape::Templates;
+use super::survey::{SEGMENT_READ_MAX, Survey, index, survey};
+use super::{Boot, FOLDER, Loss, SpoolRecord, StreamPending};
+use crate::env::Disk;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+/// What is in the folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Segments.
+    pub segments: u64,
+    /// Bytes of segments and journals.
+    pub bytes: u64,
+    /// Pending records that could be read.
+    pub records: u64,
+    /// Their events.
+    pub events: u64,
+    /// The oldest pending event.
+    pub oldest_ms: Option<i64>,
+    /// The newest pending event.
+    pub newest_ms: Option<i64>,
+    /// Damaged places that were skipped.
+    pub damaged: u64,
+    /// Files that end within a record.
+    pub torn: u64,
+    /// Segments with something of a later version.
+    pub newer: u64,
+    /// Files that could not be read.
+    pub unreadable: u64,
+    /// Events that are known to be lost by damage and not yet counted by the agent.
+    pub losses: Vec<Loss>,
+    /// Pending per stream.
+    pub streams: Vec<StreamPending>,
+    /// The boots of the records.
+    pub boots: Vec<Boot>,
+}
+
+impl Report {
+    /// Something was skipped.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged + self.torn + self.newer + self.unreadable > 0 || !self.losses.is_empty()
+    }
+}
+
+/// Reads all pending records in order and hands them to `visit`, until it returns false. The report covers everything.
+pub fn read(state_dir: &Path, disk: &dyn Disk, visit: &mut dyn FnMut(&SpoolRecord) -> bool) -> io::Result<Report> {
+    let dir = state_dir.join(FOLDER);
+    let mut found = look(&dir, disk)?;
+    let mut report = Report {
+        segments: found.segments.len() as u64,
+        bytes: found.segments.iter().map(|segment| segment.bytes).sum::<u64>() + found.journal_bytes,
+        damaged: found.damaged,
+        torn: found.torn,
+        newer: found.newer,
+        unreadable: found.unreadable,
+        losses: std::mem::take(&mut found.losses),
+        boots: std::mem::take(&mut found.boots),
+        ..Report::default()
+    };
+    let mut going = true;
+    for at in 0..found.segments.len() {
+        let segment = &found.segments[at];
+        if segment.unreadable || segment.is_settled() {
+            continue;
+        }
+        let bytes = match disk.read_at(&dir.join(segment.name()), 0, SEGMENT_READ_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            bytes => bytes?,
+        };
+        let index = index(&bytes, &segment.shadowed, &mut found.streams);
+        let mut templates = Templates::default();
+        for (at, len) in &index.shapes {
+            take_shapes(piece(&bytes, *at, *len), &mut templates);
+        }
+        for place in index.records.iter().filter(|place| !found.settled.contains(place.sequence)) {
+            let Some(record) =
+                decode_frame(piece(&bytes, place.at, place.bytes), place, &templates, &mut found.streams)
+            else {
+                report.damaged += 1;
+                continue;
+            };
+            count(&mut report, place, &record);
+            going = going && visit(&record);
+        }
+    }
+    Ok(report)
+}
+
+/// The folder as it is at one moment: while the agent is appending, the end of the last segment may be half written.
+fn look(dir: &Path, disk: &dyn Disk) -> io::Result<Survey> {
+    let mut found = survey(dir, disk)?;
+    for _ in 0..3 {
+        if found.torn == 0 {
+            break;
+        }
+        let again = survey(dir, disk)?;
+        let lengths = |survey: &Survey| survey.segments.iter().map(|segment| segment.bytes).collect::<Vec<_>>();
+        let same = lengths(&found) == lengths(&again);
+        found = again;
+        if same {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn piece(bytes: &[u8], at: u32, len: u32) -> &[u8] {
+    let at = at as usize;
+    bytes.get(at..at + len as usize).unwrap_or_default()
+}
+
+fn count(report: &mut Report, place: &Place, record: &SpoolRecord) {
+    report.records += 1;
+    report.events += u64::from(place.events);
+    report.oldest_ms = Some(report.oldest_ms.map_or(place.first_ms, |ms| ms.min(place.first_ms)));
+    report.newest_ms = Some(report.newest_ms.map_or(place.last_ms, |ms| ms.max(place.last_ms)));
+    let key = &record.meta.key;
+    match report.streams.iter_mut().find(|stream| stream.key == *key) {
+        Some(stream) => {
+            stream.records += 1;
+            stream.events += u64::from(place.events);
+            stream.oldest_ms = stream.oldest_ms.min(place.first_ms);
+        }
+        None => report.streams.push(StreamPending {
+            key: Rc::clone(key),
+            records: 1,
+            events: u64::from(place.events),
+            sequence: place.sequence,
+            oldest_ms: place.first_ms,
+        }),
+    }
+}

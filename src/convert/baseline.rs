@@ -34,8 +34,10 @@ const NO_TIME: i64 = i64::MIN;
 pub(super) enum Step {
     /// No baseline: nothing to say yet.
     First,
-    /// The sample's time did not advance.
+    /// The sample's own time stamp did not advance.
     Stuck,
+    /// The series stood on this page before.
+    Repeated,
     /// The increase, and the milliseconds over which it came about.
     Delta(f64, u64),
 }
@@ -129,8 +131,7 @@ impl Baselines {
             *baseline = next;
             return Step::First;
         }
-        // Within a page only an own time stamp can tell two samples of a series apart. From one scrape to the next the
-        // monotonic clock has advanced, whatever the wall clock did; an own time stamp must advance itself.
+        // From one scrape to the next time has advanced, whatever the wall clock did; an own time stamp must do so itself.
         let span_ms = match own_ms {
             Some(own) if baseline.own_ms != NO_TIME => {
                 if own <= baseline.own_ms {
@@ -143,7 +144,10 @@ impl Baselines {
                 }
                 own.saturating_sub(baseline.own_ms).unsigned_abs()
             }
-            _ if baseline.scrape == self.scrape => return Step::Stuck,
+            _ if baseline.scrape == self.scrape => {
+                *baseline = next;
+                return Step::Repeated;
+            }
             _ => age_s.unsigned_abs().saturating_mul(1000),
         };
         let delta = if value >= baseline.value { value - baseline.value } else { value };

@@ -154,6 +154,10 @@ impl<'a> Gathering<'a> {
         match baselines.step(series, sample.value, sample.timestamp_ms, self.time) {
             Step::First => self.counts.first_seen += 1,
             Step::Stuck => self.counts.not_advancing += 1,
+            Step::Repeated => {
+                self.counts.repeated += 1;
+                return Some((sample.value, 0));
+            }
             Step::Delta(delta, span_ms) => return Some((delta, span_ms)),
         }
         None

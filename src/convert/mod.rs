@@ -70,8 +70,11 @@ pub struct ConvertCounts {
     pub not_finite: u64,
     /// Counters that have no baseline yet.
     pub first_seen: u64,
-    /// Counters whose own time stamp did not advance, or that stand on the page twice.
+    /// Counters whose own time stamp did not advance.
     pub not_advancing: u64,
+    /// Counters that stood on the page before, most often because a relabelling rule dropped the label that told them
+    /// apart: the last one's total is sent instead of an increase, as in the agent. They count as converted too.
+    pub repeated: u64,
     /// Deltas over more than `max_gap`: logged, but without metrics.
     pub long_gap: u64,
     /// Too large for an event of 1 MiB together with their labels.

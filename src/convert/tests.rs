@@ -197,14 +197,18 @@ fn a_time_stamp_that_does_not_advance_gives_nothing_and_loses_nothing() {
 }
 
 #[test]
-fn a_series_that_stands_twice_on_a_page_counts_once() {
+fn of_a_series_that_stands_twice_on_a_page_the_later_total_is_sent_as_in_the_agent() {
     let mut bench = Bench::new(|_| {});
     let types = [("c_total", MetricType::Counter), ("g", MetricType::Gauge)];
-    bench.scrape(&types, &["c_total 10", "c_total 12"]);
+    assert_eq!(messages(&bench.scrape(&types, &["c_total 10", "c_total 12"])), [counted(60, "12")]);
     let page = bench.scrape(&types, &["c_total 15", "c_total 18", "g 1", "g 2"]);
-    assert_eq!(messages(&page)[0], counted(120, "5"));
+    assert_eq!(messages(&page)[0], counted(120, "18"));
     assert!(messages(&page)[1].contains("\"g\":2,"));
-    assert_eq!(page.counts.not_advancing, 1);
+    assert_eq!(page.counts.repeated, 1);
+    assert_eq!(bench.counter("c_total 20"), [counted(180, "2")]);
+
+    let stamped = bench.scrape(&types, &["c_total{a=\"b\"} 10 1000", "c_total{a=\"b\"} 12 1000"]);
+    assert_eq!((stamped.events.len(), stamped.counts.not_advancing), (0, 1));
 }
 
 #[test]

@@ -107,7 +107,9 @@ impl Sink for Collector<'_> {
         }
         if self.job.metric_relabel.is_empty() {
             check(&pairs, self.job)?;
-            return self.keep(Labels::from_sorted(&pairs), None, series);
+            let labels = Labels::from_sorted(&pairs);
+            let renamed = exposed_name(series, &pairs).filter(|exposed| *exposed != labels.name());
+            return self.keep(labels, renamed, series);
         }
         self.builder.reset_sorted(pairs.iter().copied());
         if !relabel(&mut self.builder, &self.job.metric_relabel) {
@@ -119,8 +121,7 @@ impl Sink for Collector<'_> {
         }
         check(&relabelled, self.job)?;
         let labels = Labels::from_sorted(&relabelled);
-        let exposed = pairs.binary_search_by(|(name, _)| (*name).cmp("__name__")).map_or("", |at| pairs[at].1);
-        let renamed = (labels.name() != exposed).then_some(exposed);
+        let renamed = exposed_name(series, &pairs).filter(|exposed| *exposed != labels.name());
         self.keep(labels, renamed, series)
     }
 
@@ -139,6 +140,12 @@ impl Sink for Collector<'_> {
 
 fn whole_page<T>(text: String) -> Result<T, Refusal> {
     Err(Refusal { whole_page: true, text })
+}
+
+/// The name that a series is looked up by: the one before its braces, even if a label `__name__` gives it another one.
+fn exposed_name<'s>(series: &'s Series, labels: &[(&'s str, &'s str)]) -> Option<&'s str> {
+    let label = || labels.iter().find_map(|(name, value)| (*name == "__name__").then_some(*value));
+    Some(series.name()).filter(|name| !name.is_empty()).or_else(label)
 }
 
 /// The page's labels of a series, sorted, names once. A name that is given twice has the last value; if any value is

@@ -2,6 +2,7 @@
 
 mod cloudwatch;
 mod configuration;
+mod golden;
 mod host;
 mod net;
 mod ship;

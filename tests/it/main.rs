@@ -5,6 +5,7 @@ mod configuration;
 mod golden;
 mod host;
 mod net;
+mod net_tls;
 mod ship;
 mod sim_disk;
 mod spool;

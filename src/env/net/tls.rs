@@ -12,6 +12,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -26,6 +27,8 @@ const MAX_CONFIGS: usize = 16;
 const MAX_SESSIONS: usize = 16;
 /// Certificates of a chain may each be out of date in both directions.
 const MAX_DATE_TRIES: usize = 16;
+/// So many certificates of a CA file may be servers' own.
+const MAX_GIVEN: usize = 8;
 
 /// The configurations in use.
 pub(super) struct TlsConfigs {
@@ -93,11 +96,11 @@ impl TlsConfigs {
         let verifier: Arc<dyn ServerCertVerifier> = if settings.insecure_skip_verify {
             Arc::new(AcceptAny(Arc::clone(&self.provider)))
         } else {
-            let roots = Arc::new(roots(settings)?);
-            let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
+            let (roots, given) = roots(settings)?;
+            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
                 .build()
                 .map_err(|error| config_error(format!("certificates to trust: {error}")))?;
-            Arc::new(DateJudge { inner, any_time })
+            Arc::new(DateJudge { inner, given, any_time })
         };
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match (&settings.cert, &settings.key) {
@@ -137,19 +140,22 @@ fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVers
     Ok(versions)
 }
 
-/// The certificates to trust: the settings', or else Mozilla's.
-fn roots(settings: &TlsSettings) -> Result<RootCertStore, NetError> {
+/// The authorities to trust: the settings', or else Mozilla's. Beside them the settings' certificates as they are.
+fn roots(settings: &TlsSettings) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), NetError> {
     let Some(ca) = &settings.ca else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+        return Ok((RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, Vec::new()));
     };
     let what = "the certificates to trust (CA)";
     let mut store = RootCertStore::empty();
     // A bundle may hold some that rustls cannot use (old versions, odd keys): the others still count, as in OpenSSL and Go.
-    let (added, _) = store.add_parsable_certificates(certificates(&contents(ca, what)?, what)?);
+    let given = certificates(&contents(ca, what)?, what)?;
+    let (added, _) = store.add_parsable_certificates(given.iter().cloned());
     if added == 0 {
         return Err(failure(NetErrorKind::Config, format!("{what}: none of them can be used")));
     }
-    Ok(store)
+    // A whole bundle of authorities holds no server's own certificate; only a short file is worth the memory.
+    let given = if given.len() <= MAX_GIVEN { given } else { Vec::new() };
+    Ok((store, given))
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, NetError> {
@@ -195,12 +201,32 @@ impl TimeProvider for JudgeTime {
     }
 }
 
-/// The ordinary rules, and beside them: when only dates stand in the way, says so (a date error) rather than what else is wrong,
-/// and with `any_time` lets it pass.
+/// The ordinary rules, and beside them: an error is about dates only when nothing but dates stands in the way, and with `any_time`
+/// such a certificate passes; a server's own certificate may be given as its authority.
 #[derive(Debug)]
 struct DateJudge {
     inner: Arc<WebPkiServerVerifier>,
+    given: Vec<CertificateDer<'static>>,
     any_time: bool,
+}
+
+impl DateJudge {
+    /// `openssl req -x509`, with which many exporters are set up, makes a certificate that is its own authority. webpki accepts none
+    /// as a server's; Go and OpenSSL do when it is trusted itself, and so must we.
+    fn judge_given(&self, cert: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+        if !self.given.iter().any(|given| given.as_ref() == cert.as_ref()) {
+            return Err(CertificateError::UnknownIssuer.into());
+        }
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(cert)?, name)?;
+        let (not_before, not_after) = validity(cert).ok_or(CertificateError::BadEncoding)?;
+        if now < not_before {
+            return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
+        }
+        if now > not_after {
+            return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
+        }
+        Ok(())
+    }
 }
 
 impl ServerCertVerifier for DateJudge {
@@ -212,7 +238,12 @@ impl ServerCertVerifier for DateJudge {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let judge = |time| self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time);
+        let judge = |time| match self.judge_given(end_entity, server_name, time) {
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time)
+            }
+            outcome => outcome.map(|()| ServerCertVerified::assertion()),
+        };
         let mut outcome = judge(now);
         let mut by_dates = None;
         for _ in 0..MAX_DATE_TRIES {
@@ -248,6 +279,59 @@ impl ServerCertVerifier for DateJudge {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.inner.supported_verify_schemes()
     }
+}
+
+/// The dates of a certificate (RFC 5280, section 4.1): the fourth or fifth field of its first field.
+fn validity(cert: &[u8]) -> Option<(UnixTime, UnixTime)> {
+    let (_, cert, _) = der(cert)?;
+    let (_, mut rest, _) = der(cert)?;
+    // The version is optional; then serial number, algorithm, issuer.
+    let skipped = if rest.first() == Some(&0xa0) { 4 } else { 3 };
+    for _ in 0..skipped {
+        rest = der(rest)?.2;
+    }
+    let (_, dates, _) = der(rest)?;
+    let (kind, not_before, rest) = der(dates)?;
+    let not_before = date(kind, not_before)?;
+    let (kind, not_after, _) = der(rest)?;
+    Some((not_before, date(kind, not_after)?))
+}
+
+/// Tag, content and what follows of a DER element.
+fn der(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, first], rest) = bytes.split_first_chunk()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x83 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (digits.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+/// `YYMMDDHHMMSSZ` (years 1950 to 2049) or `YYYYMMDDHHMMSSZ`.
+fn date(kind: u8, text: &[u8]) -> Option<UnixTime> {
+    let text = text.strip_suffix(b"Z")?;
+    let mut digits = text.iter().map(|&byte| char::from(byte).to_digit(10).map(i64::from));
+    let mut pair = || Some(digits.next()?? * 10 + digits.next()??);
+    let year = match kind {
+        0x17 => match pair()? {
+            year @ 50.. => 1900 + year,
+            year => 2000 + year,
+        },
+        0x18 => pair()? * 100 + pair()?,
+        _ => return None,
+    };
+    let (month, day, hour, minute, second) = (pair()?, pair()?, pair()?, pair()?, pair()?);
+    // Days since 1970 in the Gregorian calendar, years beginning in March so that the leap day is the last.
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    // Before 1970 is before everything.
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
 }
 
 /// `insecure_skip_verify`: any certificate, but the other side must hold its key.
@@ -286,5 +370,26 @@ impl ServerCertVerifier for AcceptAny {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_certificates_are_read() {
+        let seconds = |kind, text: &str| date(kind, text.as_bytes()).map(|time| time.as_secs());
+        assert_eq!(seconds(0x17, "700101000000Z"), Some(0));
+        assert_eq!(seconds(0x17, "000229123456Z"), Some(951_827_696));
+        assert_eq!(seconds(0x17, "491231235959Z"), Some(2_524_607_999));
+        assert_eq!(seconds(0x18, "20500101000000Z"), Some(2_524_608_000));
+        assert_eq!(seconds(0x18, "99991231235959Z"), Some(253_402_300_799));
+        assert_eq!(seconds(0x17, "500101000000Z"), Some(0));
+        for bad in ["", "Z", "7001010000Z", "700101000000", "7x0101000000Z"] {
+            assert_eq!(seconds(0x17, bad), None, "{bad}");
+        }
+        assert_eq!(validity(&[0x30, 0x82, 0xff]), None);
+        assert_eq!(validity(&[]), None);
     }
 }

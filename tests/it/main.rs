@@ -5,6 +5,8 @@ mod configuration;
 mod golden;
 mod host;
 mod net;
+mod net_dns;
+mod net_proxy;
 mod net_tls;
 mod ship;
 mod sim_disk;

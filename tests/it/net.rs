@@ -209,16 +209,11 @@ fn connections_are_kept_for_the_next_request() {
 
 #[test]
 fn a_connection_that_died_while_idle_is_noticed() {
-    let server = Server::start(|seen| match seen.connection {
-        0 => Some(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx".to_vec()),
-        _ => ok("y"),
-    });
     let closer = Server::raw(|mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         read_request(&mut reader).unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx").unwrap();
     });
-    drop(server);
     let net = new_net();
     for _ in 0..3 {
         let mut ask = get(format!("http://{closer}/"));
@@ -269,25 +264,27 @@ fn any_status_is_an_answer_and_its_body_is_kept() {
 
 #[test]
 fn bodies_come_undecoded_chunked_or_not() {
+    let gzip = b"\x1f\x8babcdefg";
     let server = Server::start(|seen| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n";
         Some(match seen.line.split(' ').nth(1).unwrap() {
-            "/chunked" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n\
-                3\r\n\x1f\x8babc\r\n4;ext=1\r\ndefg\r\n0\r\n\r\n"
-                .to_vec()
-                .iter()
-                .copied()
-                .collect::<Vec<u8>>()
-                .splice(0..0, [])
-                .collect::<Vec<u8>>(),
-            _ => [
-                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n".as_slice(),
-                b"\x1f\x8b\x00\x01",
+            "/chunked" => [
+                format!("{head}Transfer-Encoding: chunked\r\n\r\n5;ext=1\r\n").as_bytes(),
+                &gzip[..5],
+                b"\r\n4\r\n",
+                &gzip[5..],
+                b"\r\n0\r\nTrailer: x\r\n\r\n",
             ]
             .concat(),
+            _ => [format!("{head}Content-Length: 9\r\n\r\n").as_bytes(), gzip].concat(),
         })
     });
-    let (exchange, body) = get(server.url("/plain")).with(&new_net()).unwrap();
-    assert_eq!((exchange.head.header("content-encoding"), &body[..]), (Some("gzip"), &b"\x1f\x8b\x00\x01"[..]));
+    let net = new_net();
+    for path in ["/plain", "/chunked", "/plain"] {
+        let (exchange, body) = get(server.url(path)).with(&net).unwrap();
+        assert_eq!((exchange.head.header("content-encoding"), &body[..]), (Some("gzip"), &gzip[..]));
+    }
+    assert!(server.seen().iter().all(|seen| seen.connection == 0), "what is read to its end is used again");
 }
 
 #[test]
@@ -403,13 +400,11 @@ fn an_answer_that_ends_early_is_broken() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nx",
         "HTTP/1.1 20",
     ] {
-        let server = Server::start(move |_| Some(answer.as_bytes().to_vec()));
         let address = Server::raw(move |mut stream| {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
             read_request(&mut reader);
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        drop(server);
         let error = get(format!("http://{address}/")).failing(&new_net());
         assert_eq!((error.kind, error.sent), (NetErrorKind::Broken, true), "{answer:?}: {error}");
     }
@@ -543,16 +538,4 @@ fn a_unix_socket_is_as_good_as_a_host() {
     let mut ask = get("http://localhost/metrics");
     ask.route.unix_socket = Some(path);
     assert_eq!(ask.failing(&new_net()).kind, NetErrorKind::Connect);
-}
-
-#[test]
-fn no_call_starts_a_thread() {
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    // Other tests start and end threads meanwhile: look at the names of those that appear while this thread waits in a call.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let net = new_net();
-    let mut ask = get(format!("http://localhost:{}/", listener.local_addr().unwrap().port()));
-    ask.limits = Limits { total_ms: 300, stall_ms: 300 };
-    assert!(threads() > 0);
-    let _ = ask.with(&net);
 }

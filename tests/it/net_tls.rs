@@ -1,5 +1,7 @@
 //! TLS of the real network door: whom it trusts, by which time, and what it calls each refusal.
 
+#![allow(clippy::disallowed_methods)]
+
 use super::net::{Ask, get, new_net, ok, read_request};
 use promwatch::env::{CertificateTime, Exchange, Limits, NetError, NetErrorKind, RealNet};
 use promwatch::model::settings::{Secret, TlsSettings};
@@ -217,7 +219,7 @@ fn a_self_signed_server_is_trusted_when_its_certificate_is_the_authority() {
     for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa, IsCa::Ca(BasicConstraints::Unconstrained)] {
         let key = KeyPair::generate().unwrap();
         let mut own = params(&["localhost"]);
-        own.is_ca = is_ca.clone();
+        own.is_ca = is_ca;
         let net = new_net();
         for (years, want) in [(ALWAYS, None), ((2000, 2001), Some(NetErrorKind::CertificateDates))] {
             own.not_before = date_time_ymd(years.0, 1, 1);
@@ -309,7 +311,6 @@ fn an_authority_in_a_file_is_read_again_when_it_changes() {
     let _ = std::fs::remove_file(&path);
 }
 
-#[allow(clippy::disallowed_methods)]
 fn write(path: &std::path::Path, text: &str) {
     std::fs::write(path, text).unwrap();
 }
@@ -327,12 +328,10 @@ fn a_handshake_that_hangs_costs_the_stall_limit() {
 
 #[test]
 fn a_plain_server_behind_an_https_url_is_a_tls_error() {
-    let server = super::net::Server::start(|_| ok("plain"));
     let plain = super::net::Server::raw(|mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         thread::sleep(Duration::from_millis(300));
     });
-    drop(server);
     let error = get(format!("https://{plain}/")).with(&new_net()).unwrap_err();
     assert_eq!(error.kind, NetErrorKind::Tls, "{error}");
 }

@@ -31,6 +31,8 @@ struct World {
     link: Cell<Option<NetErrorKind>>,
     /// The service's certificate is good between these times, in seconds.
     certificate: Cell<Option<(i64, i64)>>,
+    /// The service's clock steps by so much with every request.
+    server_drift_ms: Cell<i64>,
     random: Cell<u64>,
     urls: RefCell<Vec<String>>,
 }
@@ -45,6 +47,7 @@ impl World {
             exchange_ms: Cell::new(20),
             link: Cell::new(None),
             certificate: Cell::new(None),
+            server_drift_ms: Cell::new(0),
             random: Cell::new(1),
             urls: RefCell::new(Vec::new()),
         }
@@ -100,6 +103,10 @@ impl Net for World {
     ) -> Result<Exchange, NetError> {
         let error = |kind, sent| Err(NetError { kind, text: format!("{kind:?}"), sent });
         self.urls.borrow_mut().push(request.url.to_owned());
+        assert!(!request.route.follow_redirects, "a portal's redirect is not the service");
+        let secret = request.headers.iter().any(|(name, _)| name == "authorization");
+        assert!(!secret || request.certificate_time != CertificateTime::AnyTime, "keys for anybody");
+        self.fake.borrow_mut().clock_offset_ms += self.server_drift_ms.get();
         self.boot_ms.set(self.boot_ms.get() + self.exchange_ms.get() / 2);
         if let Some(kind) = self.link.get() {
             return error(kind, false);
@@ -554,14 +561,13 @@ fn a_wrong_clock_is_corrected_by_the_first_answer() {
 #[test]
 fn a_server_with_a_wild_clock_does_not_keep_us_busy() {
     let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
-    world.fake.borrow_mut().fail(None, 30, error(400, "InvalidSignatureException", "Signature expired"));
-    for offset_ms in [0, 3_600_000, -7_200_000, 86_400_000, 0] {
-        world.fake.borrow_mut().clock_offset_ms = offset_ms;
+    world.server_drift_ms.set(3_600_000);
+    for _ in 0..5 {
         assert_eq!(run(&world, &mut shipper, &batch(&world)), Step::Wait);
         world.boot_ms.set(shipper.not_before_ms());
     }
     assert!(world.actions().len() <= 11, "{}", world.actions().len());
-    world.fake.borrow_mut().faults.clear();
+    world.server_drift_ms.set(0);
     deliver(&world, &mut shipper, &batch(&world));
 }
 

@@ -9,5 +9,6 @@ mod net_dns;
 mod net_proxy;
 mod net_tls;
 mod ship;
+mod ship_over_tcp;
 mod sim_disk;
 mod spool;

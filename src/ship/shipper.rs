@@ -198,7 +198,7 @@ impl Shipper {
         if let Some(endpoint) = self.ask_date.take() {
             return self.learn_date(&work, &endpoint);
         }
-        self.credentials.look(env.disk, boot_ms);
+        self.credentials.look(env, boot_ms);
         match self.credentials.ready(boot_ms, self.clock.now_ms(env.clock)) {
             Ready::Missing(text) => {
                 let text = text.to_owned();
@@ -508,7 +508,7 @@ impl Shipper {
     }
 
     fn renew_or_wait(&mut self, work: &Work<'_>, text: &str) -> Step {
-        if self.credentials.renew(work.env.disk, work.boot_ms) {
+        if self.credentials.renew(work.env, work.boot_ms) {
             self.note_error(text.to_owned(), work.env.clock);
             return Step::Progress;
         }

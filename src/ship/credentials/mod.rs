@@ -17,7 +17,7 @@
 mod sources;
 pub(super) mod sts;
 
-use crate::env::{Disk, Stamp};
+use crate::env::{Disk, Env, Stamp, read_secret};
 use crate::model::settings::{CredentialSettings, Secret, UploadSettings};
 use crate::profile::{self, FileKind, Profiles};
 use sources::Chain;
@@ -34,8 +34,6 @@ const READ_MS: u64 = 300_000;
 const RENEW_MS: u64 = 60_000;
 /// No profile file is longer.
 const MAX_FILE_BYTES: u64 = 256 << 10;
-/// No secret is longer.
-const MAX_SECRET_BYTES: u64 = 16 << 10;
 
 /// An access key with all that belongs to it.
 #[derive(Clone, PartialEq, Eq)]
@@ -115,16 +113,16 @@ impl Credentials {
     }
 
     /// Looks at the files if it is time to.
-    pub(super) fn look(&mut self, disk: &dyn Disk, boot_ms: u64) {
+    pub(super) fn look(&mut self, env: Env<'_>, boot_ms: u64) {
         if self.looked_boot_ms.is_some_and(|at| boot_ms.saturating_sub(at) < LOOK_MS) {
             return;
         }
-        let stamps = [&self.settings.credentials_file, &self.settings.config_file].map(|path| disk.stat(path).ok());
+        let stamps = [&self.settings.credentials_file, &self.settings.config_file].map(|path| env.disk.stat(path).ok());
         let unread = self.looked_boot_ms.is_none() || boot_ms.saturating_sub(self.read_boot_ms) >= READ_MS;
         self.looked_boot_ms = Some(boot_ms);
         if unread || stamps != self.stamps {
             self.stamps = stamps;
-            let found = self.read(disk, boot_ms);
+            let found = self.read(env, boot_ms);
             // A file that is just being rewritten must not cost us keys that work.
             if found.is_ok() || self.chain.is_err() {
                 self.adopt(found);
@@ -171,14 +169,14 @@ impl Credentials {
     }
 
     /// AWS refused the keys. True when others can be had at once; at most once a minute.
-    pub(super) fn renew(&mut self, disk: &dyn Disk, boot_ms: u64) -> bool {
+    pub(super) fn renew(&mut self, env: Env<'_>, boot_ms: u64) -> bool {
         if self.renewed_boot_ms.is_some_and(|at| boot_ms.saturating_sub(at) < RENEW_MS) {
             return false;
         }
         self.renewed_boot_ms = Some(boot_ms);
         let had_assumed = self.roles.iter().any(Option::is_some);
         self.roles.iter_mut().for_each(|assumed| *assumed = None);
-        let found = self.read(disk, boot_ms);
+        let found = self.read(env, boot_ms);
         let changed = found != self.chain;
         self.adopt(found);
         had_assumed || changed
@@ -214,10 +212,10 @@ impl Credentials {
         self.chain = found;
     }
 
-    fn read(&mut self, disk: &dyn Disk, boot_ms: u64) -> Result<Chain, String> {
+    fn read(&mut self, env: Env<'_>, boot_ms: u64) -> Result<Chain, String> {
         self.read_boot_ms = boot_ms;
         let mut faults = Vec::new();
-        let mut file = |path: &Path, kind| match read_profiles(disk, path, kind) {
+        let mut file = |path: &Path, kind| match read_profiles(env.disk, path, kind) {
             Ok(profiles) => profiles,
             Err(fault) => {
                 faults.push(fault);
@@ -227,7 +225,10 @@ impl Credentials {
         let config = file(&self.settings.config_file, FileKind::Config);
         let credentials = file(&self.settings.credentials_file, FileKind::Credentials);
         let profiles = profile::merge(config, credentials);
-        let environment = self.environment(disk);
+        let environment = self.environment(env).unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
         let found = sources::find(&self.settings, &profiles, environment).map(|mut chain| {
             chain.roles.extend(self.role_arn.as_deref().map(Role::of));
             chain
@@ -235,20 +236,19 @@ impl Credentials {
         found.map_err(|text| if faults.is_empty() { text } else { format!("{text} ({})", faults.join("; ")) })
     }
 
-    fn environment(&self, disk: &dyn Disk) -> Option<Keys> {
-        let secret = |secret: &Option<Secret>| match secret.as_ref()? {
-            Secret::Inline(text) => Some(text.clone()),
-            Secret::File(path) => {
-                let bytes = disk.read(path, MAX_SECRET_BYTES).ok()?;
-                Some(String::from_utf8(bytes).ok()?.trim().to_owned())
-            }
+    /// The environment's keys; nothing where it has none.
+    fn environment(&self, env: Env<'_>) -> Result<Option<Keys>, String> {
+        let secret = |secret: &Option<Secret>| match secret {
+            Some(secret) => read_secret(secret, env).map_err(|error| error.text),
+            None => Ok(String::new()),
         };
-        Some(Keys {
-            id: self.settings.env_key_id.clone().filter(|id| !id.is_empty())?,
-            secret: secret(&self.settings.env_secret_key).filter(|secret| !secret.is_empty())?,
-            token: secret(&self.settings.env_session_token).filter(|token| !token.is_empty()),
-            expires_ms: None,
-        })
+        let id = self.settings.env_key_id.clone().unwrap_or_default();
+        let key = secret(&self.settings.env_secret_key)?;
+        if id.is_empty() || key.is_empty() {
+            return Ok(None);
+        }
+        let token = secret(&self.settings.env_session_token)?;
+        Ok(Some(Keys { id, secret: key, token: Some(token).filter(|token| !token.is_empty()), expires_ms: None }))
     }
 }
 

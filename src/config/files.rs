@@ -2,6 +2,7 @@
 //! (`translator/cmdutil/translatorutil.go`, `translator/jsonconfig`).
 
 use super::finding::{Finding, Severity};
+use super::locate::locate;
 use super::{Sources, Surroundings};
 use crate::env::Disk;
 use serde_json::{Map, Value};
@@ -29,10 +30,18 @@ const UNREAD: &[&str] =
 /// The sections that are read.
 const READ: &[&str] = &["agent", "logs", "promwatch"];
 
+/// One configuration file.
+pub(super) struct Document {
+    /// Its path, or the name of the variable that holds it.
+    pub file: String,
+    text: String,
+    value: Value,
+}
+
 /// The configuration files, each on its own and merged.
 pub(super) struct Documents {
-    /// Name and content, in the order of the merge.
-    pub each: Vec<(String, Value)>,
+    /// In the order of the merge.
+    pub each: Vec<Document>,
     /// All of them together.
     pub merged: Value,
 }
@@ -55,22 +64,26 @@ impl Documents {
 
     /// The file that has the value, or the nearest thing above it.
     pub(super) fn file_of(&self, path: &str) -> &str {
-        let mut path = path;
-        loop {
-            if let Some((file, _)) = self.each.iter().find(|(_, value)| value.pointer(path).is_some()) {
-                return file;
-            }
-            match path.rfind('/') {
-                Some(at) => path = &path[..at],
-                None => return "",
-            }
-        }
+        self.holder(path).map_or("", |(document, _)| &document.file)
     }
 
     /// Something to say about the value at a path.
     pub(super) fn finding(&self, severity: Severity, path: &str, text: String, fix: &str) -> Finding {
-        let file = self.file_of(path).to_owned();
-        Finding { severity, file, position: None, key: path.to_owned(), text, fix: fix.to_owned() }
+        let holder = self.holder(path);
+        let position = holder.and_then(|(document, there)| locate(&document.text, there));
+        let file = holder.map_or(String::new(), |(document, _)| document.file.clone());
+        Finding { severity, file, position, key: path.to_owned(), text, fix: fix.to_owned() }
+    }
+
+    /// The first file that has the path, or the longest part of it, and that part.
+    fn holder<'a>(&self, path: &'a str) -> Option<(&Document, &'a str)> {
+        let mut path = path;
+        loop {
+            if let Some(document) = self.each.iter().find(|document| document.value.pointer(path).is_some()) {
+                return Some((document, path));
+            }
+            path = &path[..path.rfind('/')?];
+        }
     }
 }
 
@@ -101,8 +114,8 @@ pub(super) fn read(
         let file = path.display().to_string();
         let fault = match disk.read(path, MAX_FILE_BYTES) {
             Ok(bytes) => match parse(&file, &bytes) {
-                Ok(value) => {
-                    each.push((file, value));
+                Ok(document) => {
+                    each.push(document);
                     continue;
                 }
                 Err(finding) => *finding,
@@ -117,7 +130,7 @@ pub(super) fn read(
         && let Some(content) = surroundings.vars.get(CONTENT_VARIABLE)
     {
         match parse(CONTENT_VARIABLE, content.as_bytes()) {
-            Ok(value) => each.push((CONTENT_VARIABLE.to_owned(), value)),
+            Ok(document) => each.push(document),
             Err(finding) => findings.push(*finding),
         }
     }
@@ -184,9 +197,11 @@ fn fault(file: &str, text: String, fix: &str) -> Finding {
     Finding { severity: Severity::Error, file, position: None, key: String::new(), text, fix }
 }
 
-fn parse(file: &str, bytes: &[u8]) -> Result<Value, Box<Finding>> {
+fn parse(file: &str, bytes: &[u8]) -> Result<Document, Box<Finding>> {
     match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) if value.is_object() => Ok(value),
+        Ok(value) if value.is_object() => {
+            Ok(Document { file: file.to_owned(), text: String::from_utf8_lossy(bytes).into_owned(), value })
+        }
         Ok(_) => Err(Box::new(fault(file, "must hold one JSON object".to_owned(), ""))),
         Err(error) => {
             let place = format!(" at line {} column {}", error.line(), error.column());
@@ -202,14 +217,16 @@ fn parse(file: &str, bytes: &[u8]) -> Result<Value, Box<Finding>> {
     }
 }
 
-fn merge(each: &[(String, Value)], findings: &mut Vec<Finding>) -> Value {
+fn merge(each: &[Document], findings: &mut Vec<Finding>) -> Value {
     let mut merged = Value::Object(Map::new());
-    for (index, (file, value)) in each.iter().enumerate() {
-        merge_object("", &mut merged, value, &mut |path, key| {
-            let (other, _) = each[..index].iter().find(|(_, v)| v.pointer(path).is_some()).unwrap_or(&each[0]);
+    for (index, document) in each.iter().enumerate() {
+        merge_object("", &mut merged, &document.value, &mut |path, key| {
+            let other = each[..index].iter().find(|other| other.value.pointer(path).is_some());
+            let other = other.map_or("", |other| &other.file);
             let text = format!("Different values are specified for {key}: another one is in {other}");
-            let fix = "keep it in one of the files, or make both equal";
-            findings.push(Finding { key: path.to_owned(), ..fault(file, text, fix) });
+            let position = locate(&document.text, path);
+            let finding = fault(&document.file, text, "keep it in one of the files, or make both equal");
+            findings.push(Finding { key: path.to_owned(), position, ..finding });
         });
     }
     merged

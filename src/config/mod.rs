@@ -11,6 +11,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `files` | finding, reading and merging the JSON files |
+//! | `locate` | lines and columns of JSON values |
 //! | `schema` | which keys there are, their values, what becomes of each |
 //! | `values` | durations, sizes, `$` expansion |
 //! | `emf` | `emf_processor` |
@@ -25,6 +26,7 @@ mod describe;
 mod emf;
 mod files;
 mod finding;
+mod locate;
 mod own;
 pub mod prometheus;
 mod schema;
@@ -38,7 +40,7 @@ pub use finding::{Finding, Severity};
 pub use surroundings::Surroundings;
 
 use crate::env::Disk;
-use crate::model::settings::{ConvertSettings, LogLevel, ScrapeJob, Settings};
+use crate::model::settings::{ConvertSettings, Discovery, LogLevel, ScrapeJob, Settings};
 use files::Documents;
 use serde_json::Value;
 use std::io;
@@ -88,7 +90,7 @@ pub fn load(sources: &Sources, surroundings: &Surroundings, disk: &dyn Disk) -> 
     }
     let mut settings = None;
     if let Some(documents) = files::read(sources, surroundings, disk, &mut findings) {
-        files.extend(documents.each.iter().map(|(file, _)| PathBuf::from(file)));
+        files.extend(documents.each.iter().map(|document| PathBuf::from(&document.file)));
         schema::check(&documents, &mut findings);
         settings = Some(Settings {
             buffer: own::buffer(&documents, sources, surroundings, disk, &mut findings),
@@ -225,7 +227,30 @@ fn jobs(
         let fix = "add scrape_configs to the Prometheus file, or \"promwatch\": {\"host_metrics\": true}";
         findings.push(documents.finding(Severity::Error, PROMETHEUS, text.to_owned(), fix));
     }
+    warn_of_long_rounds(&jobs, documents, findings);
     jobs
+}
+
+/// One loop scrapes one target after the other: hanging targets delay the others if their time-outs fill the interval.
+fn warn_of_long_rounds(jobs: &[ScrapeJob], documents: &Documents, findings: &mut Vec<Finding>) {
+    let mut targets = 0;
+    let mut percent = 0;
+    for job in jobs {
+        for discovery in &job.discovery {
+            if let Discovery::Static(group) = discovery {
+                let count = group.targets.len() as u64;
+                targets += count;
+                percent += count.saturating_mul(job.timeout_ms).saturating_mul(100) / job.interval_ms.max(1);
+            }
+        }
+    }
+    if percent > 100 {
+        let text = format!(
+            "the time-outs of {targets} targets add up to {percent} % of their interval: while many hang, others are late"
+        );
+        let fix = "shorten scrape_timeout, or share the targets with a second instance that has its own state_dir";
+        findings.push(documents.finding(Severity::Warning, PROMETHEUS, text, fix));
+    }
 }
 
 struct PrometheusFile {

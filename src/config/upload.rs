@@ -38,8 +38,8 @@ pub(super) fn resolve(
         ..UploadSettings::default()
     };
     let profiles = read_profiles(&upload.credentials, disk, findings);
-    let chosen = chosen_profile(&upload.credentials, &profiles);
-    upload.region = region(documents, surroundings, chosen);
+    let candidates = candidates(&upload.credentials, &profiles);
+    upload.region = region(documents, surroundings, &candidates);
     let region = upload.region.as_deref().unwrap_or("");
     let trouble = if region.is_empty() {
         let text = "no region: nothing can be delivered, all events are buffered".to_owned();
@@ -50,7 +50,7 @@ pub(super) fn resolve(
         None
     };
     findings.extend(trouble.map(|(severity, text, fix)| documents.finding(severity, "/agent/region", text, fix)));
-    warn_of_missing_credentials(documents, surroundings, &upload.credentials, chosen, findings);
+    warn_of_missing_credentials(documents, &upload.credentials, &candidates, findings);
     upload.endpoint = endpoint(documents, surroundings, findings);
     upload.proxy = proxy(common, surroundings, findings);
     upload.tls = tls(common, surroundings, disk, findings);
@@ -115,58 +115,47 @@ fn read_profiles(credentials: &CredentialSettings, disk: &dyn Disk, findings: &m
     profile::merge(config, read(&credentials.credentials_file, FileKind::Credentials))
 }
 
-/// The profile that counts: common-config's, `AmazonCloudWatchAgent` where it exists, `AWS_PROFILE`, `default`.
-fn chosen_profile<'a>(credentials: &CredentialSettings, profiles: &'a Profiles) -> Option<&'a Profile> {
-    match &credentials.profile {
-        Some(name) => profiles.get(name),
-        None => profiles
-            .get(AGENT_PROFILE)
-            .or_else(|| profiles.get(credentials.env_profile.as_deref().unwrap_or("default"))),
-    }
+/// The profiles that count, first the one that wins: common-config's alone, or `AmazonCloudWatchAgent` and `AWS_PROFILE`
+/// (`default`).
+fn candidates<'a>(credentials: &CredentialSettings, profiles: &'a Profiles) -> Vec<&'a Profile> {
+    let names = match credentials.profile.as_deref() {
+        Some(name) => vec![name],
+        None => vec![AGENT_PROFILE, credentials.env_profile.as_deref().unwrap_or("default")],
+    };
+    names.into_iter().filter_map(|name| profiles.get(name)).collect()
 }
 
-fn region(documents: &Documents, surroundings: &Surroundings, profile: Option<&Profile>) -> Option<String> {
+fn region(documents: &Documents, surroundings: &Surroundings, profiles: &[&Profile]) -> Option<String> {
     let given = documents.text("/agent/region").map(|text| expand(text, &surroundings.vars));
-    given
-        .filter(|text| !text.is_empty())
-        .or_else(|| surroundings.var("AWS_REGION").map(str::to_owned))
-        .or_else(|| surroundings.var("AWS_DEFAULT_REGION").map(str::to_owned))
-        .or_else(|| profile?.get("region").filter(|text| !text.is_empty()).map(str::to_owned))
+    let of_profile = || profiles.iter().find_map(|profile| profile.get("region").filter(|text| !text.is_empty()));
+    let variable = || surroundings.var("AWS_REGION").or_else(|| surroundings.var("AWS_DEFAULT_REGION"));
+    given.filter(|text| !text.is_empty()).or_else(|| variable().or_else(of_profile).map(str::to_owned))
 }
 
-/// Other sources than keys and profiles may give credentials too; which of them work is for `ship` to say.
+/// Whether the credentials are any good only a request shows; that there are none can be said at once.
 fn warn_of_missing_credentials(
     documents: &Documents,
-    surroundings: &Surroundings,
     credentials: &CredentialSettings,
-    profile: Option<&Profile>,
+    profiles: &[&Profile],
     findings: &mut Vec<Finding>,
 ) {
-    const VARIABLES: [&str; 4] = [
-        "AWS_ACCESS_KEY_ID",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    ];
-    const KEYS: [&str; 5] =
-        ["aws_access_key_id", "role_arn", "credential_process", "web_identity_token_file", "sso_session"];
-    let by_variable = credentials.profile.is_none() && VARIABLES.iter().any(|name| surroundings.var(name).is_some());
-    if by_variable || profile.is_some_and(|profile| KEYS.iter().any(|key| profile.get(key).is_some())) {
+    let has = |keys: &[&str]| profiles.iter().any(|profile| keys.iter().any(|key| profile.get(key).is_some()));
+    let by_variable = credentials.profile.is_none() && credentials.env_key_id.is_some();
+    if by_variable || has(&["aws_access_key_id", "role_arn"]) {
         return;
     }
     let profile = credentials.profile.as_deref().or(credentials.env_profile.as_deref()).unwrap_or("default");
-    let text = format!(
+    let mut text = format!(
         "no credentials: nothing can be delivered, all events are buffered; looked in {} and {} (profile {profile}) and \
          in the environment",
         credentials.credentials_file.display(),
         credentials.config_file.display(),
     );
-    findings.push(documents.finding(
-        Severity::Warning,
-        "/agent/credentials",
-        text,
-        "see docs/configuration.md, Credentials",
-    ));
+    if has(&["credential_process", "sso_session", "sso_start_url", "web_identity_token_file"]) {
+        text.push_str("; the profile asks for a kind of credentials that is not served");
+    }
+    let fix = "see docs/configuration.md, Region and credentials";
+    findings.push(documents.finding(Severity::Warning, "/agent/credentials", text, fix));
 }
 
 fn endpoint(documents: &Documents, surroundings: &Surroundings, findings: &mut Vec<Finding>) -> Option<String> {
@@ -194,8 +183,8 @@ fn proxy(common: &CommonConfig, surroundings: &Surroundings, findings: &mut Vec<
             None => (variable, surroundings.proxy_var(variable)?),
         };
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            // Not the URL itself: it may hold a password.
+        if !url.starts_with("http://") {
+            // A proxy that is itself spoken to over TLS, or SOCKS. Not the URL: it may hold a password.
             let scheme = url.split("://").next().unwrap_or("");
             findings.push(Finding {
                 severity: Severity::Error,

@@ -246,3 +246,18 @@ fn the_prometheus_file_is_found_as_the_agent_finds_it() {
     // With jobs of its own, promwatch can do without one that nobody named.
     assert_eq!(settings(&default, &[]).jobs.len(), 1);
 }
+
+#[test]
+fn time_outs_that_fill_the_interval_warn() {
+    for (timeout, wanted) in
+        [("10s", None), ("11s", Some("the time-outs of 6 targets add up to 110 % of their interval"))]
+    {
+        let yaml = format!(
+            "scrape_configs: [{{job_name: x, scrape_interval: 1m, scrape_timeout: {timeout}, static_configs: [{{targets: ['a:1',
+             'b:1', 'c:1', 'd:1', 'e:1', 'f:1']}}]}}]"
+        );
+        let json = prometheus_json("").replace("/prom.yaml", "/six.yaml");
+        let loaded = load_files(Files::default().with(AGENT, &json).with("/six.yaml", &yaml), &[AGENT], &[]);
+        expect(&loaded, Severity::Warning, wanted.as_slice());
+    }
+}

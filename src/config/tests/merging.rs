@@ -65,7 +65,7 @@ fn bad_json_is_shown_by_line_and_column() {
 fn a_good_file_is_still_checked_beside_a_bad_one() {
     let files = Files::default().with("/c/a.json", r#"{"agent": {"debug": 1}}"#).with("/c/b.json", "{");
     let loaded = load_files(files, &["/c"], &[]);
-    let wanted = ["/c/a.json: /agent/debug", "/c/b.json:1:1: not valid JSON", "nothing to scrape"];
+    let wanted = ["/c/a.json:1:12: /agent/debug", "/c/b.json:1:1: not valid JSON", "nothing to scrape"];
     expect(&loaded, Severity::Error, &wanted);
 }
 
@@ -76,7 +76,9 @@ fn sections_merge_key_by_key_and_must_not_disagree() {
         (r#"{"agent": {"region": "eu-west-1", "debug": true}}"#, None),
         (
             r#"{"agent": {"region": "us-east-1"}}"#,
-            Some("/c/b.json: /agent/region: Different values are specified for region: another one is in /c/a.json"),
+            Some(
+                "/c/b.json:1:12: /agent/region: Different values are specified for region: another one is in /c/a.json",
+            ),
         ),
         (r#"{"logs": {"metrics_collected": {"prometheus": {"cluster_name": "x"}}}}"#, None),
         (r#"{"logs": {"metrics_collected": {"prometheus": {"log_group_name": "/edge"}}}}"#, None),
@@ -115,7 +117,7 @@ fn declarations_are_not_merged_deeply() {
 fn findings_name_the_file_that_holds_the_key() {
     let files =
         Files::default().with("/c/a.json", &prometheus_json("")).with("/c/b.json", r#"{"agent": {"debug": 1}}"#);
-    expect(&load_files(files, &["/c"], &[]), Severity::Error, &["error: /c/b.json: /agent/debug: "]);
+    expect(&load_files(files, &["/c"], &[]), Severity::Error, &["error: /c/b.json:1:12: /agent/debug: "]);
 }
 
 #[test]

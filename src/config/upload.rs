@@ -35,6 +35,9 @@ pub(super) fn resolve(
         dualstack: documents.flag("/agent/use_dualstack_endpoint")
             || surroundings.is_true("AWS_USE_DUALSTACK_ENDPOINT"),
         fips: surroundings.is_true("AWS_USE_FIPS_ENDPOINT"),
+        sts_endpoint: sts_endpoint(surroundings),
+        // Tells devices apart in CloudTrail; `ship` makes it legal.
+        role_session_name: Some(format!("promwatch-{}", surroundings.host_of(documents))),
         ..UploadSettings::default()
     };
     let profiles = read_profiles(&upload.credentials, disk, findings);
@@ -173,6 +176,13 @@ fn endpoint(documents: &Documents, surroundings: &Surroundings, findings: &mut V
         findings.push(documents.finding(Severity::Error, PATH, text, "such as https://logs.eu-west-1.amazonaws.com"));
     }
     Some(url)
+}
+
+fn sts_endpoint(surroundings: &Surroundings) -> Option<String> {
+    if surroundings.is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+        return None;
+    }
+    surroundings.var("AWS_ENDPOINT_URL_STS").or_else(|| surroundings.var("AWS_ENDPOINT_URL")).map(str::to_owned)
 }
 
 /// common-config's proxies replace the environment's one by one, as the agent exports them into its own environment.

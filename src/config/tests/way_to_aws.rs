@@ -127,6 +127,21 @@ fn the_endpoint_comes_from_the_file_or_the_environment() {
 }
 
 #[test]
+fn sts_is_reached_by_its_own_variables_and_told_the_host() {
+    for (vars, wanted) in [
+        (&[][..], None),
+        (&[("AWS_ENDPOINT_URL_STS", "https://s"), ("AWS_ENDPOINT_URL", "https://e")], Some("https://s")),
+        (&[("AWS_ENDPOINT_URL", "https://e")], Some("https://e")),
+        (&[("AWS_ENDPOINT_URL_STS", "https://s"), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")], None),
+    ] {
+        let agent = r#""region": "eu-west-1", "hostname": "pi-7""#;
+        let upload = load_with(agent, "", "", Files::default(), vars).settings.unwrap().upload;
+        assert_eq!(upload.sts_endpoint.as_deref(), wanted);
+        assert_eq!(upload.role_session_name.as_deref(), Some("promwatch-pi-7"));
+    }
+}
+
+#[test]
 fn variants_of_the_endpoint_are_switches() {
     let vars = [("AWS_USE_FIPS_ENDPOINT", "TRUE"), ("AWS_USE_DUALSTACK_ENDPOINT", "true")];
     let upload = settings(&prometheus_json(""), &vars).upload;

@@ -17,7 +17,11 @@ pub(super) fn document(text: &str) -> Result<Document, Error> {
         let (event, span) = match event {
             Ok(event) => event,
             // What comes after the first document is not even read.
-            Err(_) if builder.root.is_some() => break,
+            // Content that cannot belong to the first document: go-yaml does not look at it.
+            Err(error) if builder.root.is_some() && error.info().contains("<document start>") => {
+                ignored_from = Some(error.marker().line());
+                break;
+            }
             Err(error) => return Err(fail(*error.marker(), error.info().to_owned())),
         };
         match event {
@@ -107,7 +111,7 @@ impl Builder {
     fn scalar(&mut self, text: &str, plain: bool, tag: Option<&Tag>, anchor: usize, span: Span) -> Result<(), Error> {
         let tag = tag.map(|tag| format!("{}{}", tag.handle, tag.suffix));
         let scalar = Scalar::new(text, plain, tag.as_deref())
-            .map_err(|tag| fail(span.start, format!("`{text}` is not of the type {tag}")))?;
+            .map_err(|tag| fail(span.start, format!("this is not of the type {tag}")))?;
         let merge = text == "<<" && (plain || tag.as_deref() == Some("tag:yaml.org,2002:merge"));
         self.finish(at(span, Kind::Scalar(scalar)), anchor, merge)
     }

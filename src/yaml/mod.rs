@@ -28,7 +28,7 @@ pub const MAX_DEPTH: usize = 64;
 pub struct Document {
     /// Its content; nothing for an empty file.
     pub root: Option<Node>,
-    /// The line where a second document starts, which is not read.
+    /// The line from which nothing is read: a second document, or what cannot belong to the first one.
     pub ignored_from: Option<usize>,
 }
 
@@ -106,9 +106,10 @@ impl Node {
         }
     }
 
-    /// Whether it is null: left empty, `~` or `null`.
+    /// Whether it stands for nothing at all: left empty, `~` or `null`. go-yaml hands `Null` and `NULL` on to types that
+    /// read themselves (durations, actions, sections), for which it is an empty text; their [`Self::value`] is null too.
     pub fn is_null(&self) -> bool {
-        self.value() == Some(Value::Null)
+        matches!(&self.kind, Kind::Scalar(scalar) if scalar.is_nothing())
     }
 
     /// A scalar as text, whatever its type: `8080`, `yes` and `1.0` are what was written, null is empty.
@@ -132,7 +133,7 @@ impl Node {
         match self.value()? {
             Value::Int(value) => u64::try_from(value).ok(),
             Value::Uint(value) => Some(value),
-            Value::Float(value) if (0.0..18_446_744_073_709_551_616.0).contains(&value) => Some(value as u64),
+            Value::Float(value) if (0.0..=18_446_744_073_709_551_616.0).contains(&value) => Some(value as u64),
             _ => None,
         }
     }
@@ -221,6 +222,7 @@ mod tests {
             assert!(parse(empty).unwrap().root.is_none(), "{empty:?}");
         }
         assert_eq!(parse("a: 1\n...\n").unwrap().ignored_from, None);
+        assert_eq!(parse(" a: 1\nb: 2\n").unwrap().ignored_from, Some(2));
     }
 
     #[test]
@@ -272,7 +274,7 @@ mod tests {
             ("a: \u{0}\n", "line 1, column 4"),
             ("a: 'x\n", "line "),
             ("? [a]\n: b\n", "line 1, column 3: a key must be"),
-            ("a: !!int x\n", "line 1, column 4: `x` is not of the type !!int"),
+            ("a: !!int x\n", "line 1, column 4: this is not of the type !!int"),
         ] {
             assert!(error(text).contains(place), "{text:?}: {}", error(text));
         }

@@ -85,6 +85,15 @@ impl Scalar {
         if self.value() == Value::Null { "" } else { &self.text }
     }
 
+    /// See [`super::Node::is_null`].
+    pub(super) fn is_nothing(&self) -> bool {
+        match self.resolve {
+            Resolve::Null => true,
+            Resolve::ByLook => matches!(&*self.text, "" | "~" | "null"),
+            Resolve::Text | Resolve::Float => false,
+        }
+    }
+
     /// Its size in memory beyond the node.
     pub(super) fn len(&self) -> usize {
         self.text.len()

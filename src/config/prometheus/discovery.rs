@@ -43,9 +43,8 @@ pub(super) const REFUSED: [&str; 28] = [
 ];
 const MINUTE_MS: u64 = 60_000;
 
-/// Reads all sources of a job. `relabelled`: the job has `relabel_configs`, so an address may be anything before them.
+/// Reads the sources that are served. `relabelled`: there are `relabel_configs`, so before them an address may be anything.
 pub(super) fn sources(reader: &mut Reader<'_>, job: &Section<'_>, relabelled: bool) -> Vec<Discovery> {
-    refuse_others(reader, job);
     let mut sources = Vec::new();
     each(reader, job, "static_configs", &[&["targets", "labels"]], |reader, section| {
         sources.push(Discovery::Static(group(reader, section, relabelled)));
@@ -60,13 +59,6 @@ pub(super) fn sources(reader: &mut Reader<'_>, job: &Section<'_>, relabelled: bo
         sources.extend(names(reader, section));
     });
     sources
-}
-
-/// Checks the static groups of a section whose targets nobody uses.
-pub(super) fn check_groups(reader: &mut Reader<'_>, section: &Section<'_>, relabelled: bool) {
-    each(reader, section, "static_configs", &[&["targets", "labels"]], |reader, section| {
-        group(reader, section, relabelled);
-    });
 }
 
 fn each(
@@ -86,14 +78,14 @@ fn each(
     }
 }
 
-fn refuse_others(reader: &mut Reader<'_>, job: &Section<'_>) {
+/// Refuses the sources that are not served, by name.
+pub(super) fn refuse_others(reader: &mut Reader<'_>, job: &Section<'_>) {
     for key in REFUSED {
-        let Some(node) = job.get(key) else { continue };
         if !job.items(reader, key).is_empty() {
             let name = key.trim_end_matches("_sd_configs");
             let text = format!("{name} service discovery is out of promwatch's scope: it serves single machines");
             let fix = "use static_configs, file_sd_configs, http_sd_configs or dns_sd_configs";
-            reader.error(node.position(), &job.path_of(key), text, fix);
+            reader.error(job.key_at(key), &job.path_of(key), text, fix);
         }
     }
 }

@@ -164,7 +164,7 @@ fn external_labels(reader: &mut Reader<'_>, section: &Section<'_>) {
     if !labels.is_empty() {
         let text = "external labels do not reach the events, as in the CloudWatch agent";
         let fix = "to add labels to every event, use \"promwatch\": {\"labels\"} in the agent's JSON";
-        reader.say(Severity::Note, section.at("external_labels"), &path, text, fix);
+        reader.say(Severity::Note, section.key_at("external_labels"), &path, text, fix);
     }
 }
 
@@ -175,6 +175,6 @@ fn server_keys(reader: &mut Reader<'_>, section: &Section<'_>) {
     let given: Vec<&str> = SERVER_KEYS.into_iter().filter(|key| section.get(key).is_some()).collect();
     if let Some(first) = given.first() {
         let text = format!("only a Prometheus server uses {}", given.join(", "));
-        reader.say(Severity::Note, section.at(first), &section.path_of(first), text, "");
+        reader.say(Severity::Note, section.key_at(first), &section.path_of(first), text, "");
     }
 }

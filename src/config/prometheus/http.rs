@@ -108,7 +108,7 @@ fn auth(reader: &mut Reader<'_>, section: &Section<'_>) -> Auth {
     if let [_, .., last] = given[..] {
         let text = format!("only one of {} can be in force", given.join(", "));
         let key = if last == "bearer_token" && section.given(last).is_none() { "bearer_token_file" } else { last };
-        reader.error(section.at(key), &section.path_of(key), text, "keep the one that the exporter expects");
+        reader.error(section.key_at(key), &section.path_of(key), text, "keep the one that the exporter expects");
     }
     // All are read, so that all are checked.
     let basic = basic.map(|basic| Auth::Basic {

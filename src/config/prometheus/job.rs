@@ -60,6 +60,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: String, global: &
     let relabel = relabel::rules(reader, &job, "relabel_configs");
     let relabelled = job.get("relabel_configs").and_then(Node::as_sequence).is_some_and(|rules| !rules.is_empty());
     without_effect(reader, &job);
+    discovery::refuse_others(reader, &job);
     let scheme = job.text(reader, "scheme").unwrap_or("http");
     if !matches!(scheme, "http" | "https") {
         let text = "only http and https are spoken";
@@ -142,7 +143,7 @@ fn without_effect(reader: &mut Reader<'_>, job: &Section<'_>) {
     ] {
         if job.given(key).is_some() {
             let text = format!("no effect: {text}");
-            reader.say(Severity::Note, job.at(key), &job.path_of(key), text, "");
+            reader.say(Severity::Note, job.key_at(key), &job.path_of(key), text, "");
         }
     }
 }

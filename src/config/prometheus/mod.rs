@@ -75,13 +75,16 @@ fn root(reader: &mut Reader<'_>, text: &str) -> Option<Node> {
     match yaml::parse(text) {
         Ok(document) => {
             if let Some(line) = document.ignored_from {
-                let text = "only the first document of a file is read, as in Prometheus";
-                reader.say(Severity::Warning, (line, 1), "", text, "what follows this line is not in force");
+                let text = "from here on nothing is read, as in Prometheus: the file's first document ends before";
+                reader.say(Severity::Warning, (line, 1), "", text, "look for a stray --- or wrong indentation");
             }
             document.root
         }
         Err(error) => {
-            reader.error((error.line, error.column), "", error.text, "");
+            let tab =
+                text.lines().nth(error.line - 1).is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
+            let fix = if tab { "indent with spaces, not with tabs" } else { "" };
+            reader.error((error.line, error.column), "", error.text, fix);
             // An empty mapping, so that nobody calls the file empty.
             yaml::parse("{}").ok().and_then(|document| document.root)
         }
@@ -176,3 +179,6 @@ fn home_of(key: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests;

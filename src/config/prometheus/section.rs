@@ -158,6 +158,12 @@ impl<'n> Section<'n> {
         self.get(key).filter(|node| !node.is_null())
     }
 
+    /// Where a key stands itself, or else the section.
+    pub(super) fn key_at(&self, key: &str) -> Position {
+        let entry = self.entries().iter().rev().find(|entry| entry.key == key);
+        entry.map_or(self.position(), Entry::position)
+    }
+
     /// Where a key's value stands, or else the section.
     pub(super) fn at(&self, key: &str) -> Position {
         self.get(key).map_or(self.position(), Node::position)

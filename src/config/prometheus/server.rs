@@ -18,9 +18,9 @@ const CLOUD_AUTH: [&str; 3] = ["sigv4", "azuread", "google_iam"];
 /// Checks them all, and says once per section that it has no effect.
 pub(super) fn check(reader: &mut Reader<'_>, top: &Section<'_>) {
     for key in KEYS {
-        if let Some(node) = top.given(key) {
+        if top.given(key).is_some() {
             let text = "accepted without effect: only a Prometheus server uses this section";
-            reader.say(Severity::Note, node.position(), key, text, "");
+            reader.say(Severity::Note, top.key_at(key), key, text, "");
         }
     }
     if let Some(runtime) = top.child(reader, "runtime", &[&["gogc"]]) {
@@ -44,16 +44,8 @@ fn rule_files(reader: &mut Reader<'_>, top: &Section<'_>) {
 }
 
 fn alerting(reader: &mut Reader<'_>, top: &Section<'_>) {
-    const OWN: [&str; 8] = [
-        "static_configs",
-        "scheme",
-        "path_prefix",
-        "timeout",
-        "api_version",
-        "relabel_configs",
-        "alert_relabel_configs",
-        "sigv4",
-    ];
+    const OWN: [&str; 7] =
+        ["scheme", "path_prefix", "timeout", "api_version", "relabel_configs", "alert_relabel_configs", "sigv4"];
     let Some(section) = top.child(reader, "alerting", &[&["alert_relabel_configs", "alertmanagers"]]) else { return };
     relabel::rules(reader, &section, "alert_relabel_configs");
     for (at, node) in section.items(reader, "alertmanagers").iter().enumerate() {
@@ -69,7 +61,7 @@ fn alerting(reader: &mut Reader<'_>, top: &Section<'_>) {
         }
         let rules = relabel::rules(reader, &manager, "relabel_configs");
         relabel::rules(reader, &manager, "alert_relabel_configs");
-        discovery::check_groups(reader, &manager, !rules.is_empty());
+        discovery::sources(reader, &manager, !rules.is_empty());
         for key in ["scheme", "path_prefix"] {
             manager.text(reader, key);
         }
@@ -254,6 +246,6 @@ fn exclude(reader: &mut Reader<'_>, section: &Section<'_>, keys: &[&str]) {
     let given: Vec<&str> = keys.iter().copied().filter(|key| section.given(key).is_some()).collect();
     if let [_, .., last] = given[..] {
         let text = format!("only one of {} can be in force", given.join(", "));
-        reader.error(section.at(last), &section.path_of(last), text, "");
+        reader.error(section.key_at(last), &section.path_of(last), text, "");
     }
 }

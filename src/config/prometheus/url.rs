@@ -1,5 +1,7 @@
 //! Which texts are URLs, as Go's `net/url` decides it.
 
+use std::net::Ipv6Addr;
+
 /// The parts that a caller looks at.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Url<'a> {
@@ -74,6 +76,10 @@ fn check_authority(authority: &str) -> Result<&str, &'static str> {
     let allowed = |byte: u8| byte >= 0x80 || byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"%".contains(&byte);
     if !name.bytes().all(allowed) {
         return Err("the URL's host has characters that no host has");
+    }
+    let address = name.split('%').next().unwrap_or_default();
+    if host.starts_with('[') && address.parse::<Ipv6Addr>().is_err() {
+        return Err("the URL's brackets hold no IPv6 address");
     }
     // Only characters beyond ASCII may be escaped in a host.
     for (at, _) in name.match_indices('%') {

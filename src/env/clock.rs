@@ -31,7 +31,7 @@ impl Default for RealClock {
 
 impl Clock for RealClock {
     fn wall_ms(&self) -> i64 {
-        milliseconds(clock_gettime(ClockId::Realtime))
+        wall_ms()
     }
 
     fn monotonic_ms(&self) -> u64 {
@@ -72,6 +72,11 @@ impl Clock for RealClock {
             }
         }
     }
+}
+
+/// Wall time, milliseconds since 1970.
+pub(crate) fn wall_ms() -> i64 {
+    milliseconds(clock_gettime(ClockId::Realtime))
 }
 
 /// Milliseconds since boot, time in suspension included.

@@ -2,11 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "the door to files")]
 
 use super::{Disk, DiskFile, Entry, FileSystem, Lock, Stamp};
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FileType, FlockOperation, flock, statvfs};
 use rustix::io::Errno;
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The machine's file systems.
@@ -51,12 +51,11 @@ impl Disk for RealDisk {
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            match std::fs::metadata(entry.path()) {
-                Ok(metadata) => entries.push(Entry { name, stamp: stamp(&metadata) }),
+            match self.stat(&entry.path()) {
+                Ok(stamp) => entries.push(Entry { name, stamp }),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 // A loop of links or a folder that is closed to us: the name is there, its figures are not.
-                Err(_) => entries
-                    .push(Entry { name, stamp: entry.metadata().map_or_else(|_| Stamp::default(), |m| stamp(&m)) }),
+                Err(_) => entries.push(Entry { name, stamp: Stamp::default() }),
             }
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -64,7 +63,17 @@ impl Disk for RealDisk {
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stamp> {
-        std::fs::metadata(path).map(|metadata| stamp(&metadata))
+        // Not std's: its times end in 2038 on 32-bit musl.
+        let figures = rustix::fs::stat(path)?;
+        Ok(Stamp {
+            len: u64::try_from(figures.st_size).unwrap_or(0),
+            modified_ms: figures
+                .st_mtime
+                .saturating_mul(1000)
+                .saturating_add(i64::try_from(figures.st_mtime_nsec / 1_000_000).unwrap_or(0)),
+            inode: figures.st_ino,
+            is_dir: FileType::from_raw_mode(figures.st_mode).is_dir(),
+        })
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
@@ -157,18 +166,10 @@ fn open_to_read(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
-    Stamp {
-        len: metadata.len(),
-        modified_ms: metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000),
-        inode: metadata.ino(),
-        is_dir: metadata.is_dir(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     /// A folder of the test's own, removed at the end.
     struct Scratch(PathBuf);

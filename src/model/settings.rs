@@ -314,7 +314,8 @@ pub struct ProxySettings {
     pub http: Option<Secret>,
     /// For `https://` URLs (CONNECT).
     pub https: Option<Secret>,
-    /// Hosts that are reached directly, comma separated: names with their subdomains, addresses, networks, `*`.
+    /// Hosts that are reached directly, comma separated: names with their subdomains, addresses, networks, `*`. With any entry at
+    /// all this machine (`localhost`, loopback) is reached directly too, as in Go; empty: everything goes through the proxy.
     pub no_proxy: String,
     /// `proxy_connect_header`.
     pub connect_headers: Vec<(String, Secret)>,

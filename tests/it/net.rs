@@ -337,6 +337,32 @@ fn a_peer_that_reads_nothing_costs_the_stall_limit() {
 }
 
 #[test]
+fn a_slow_link_that_moves_is_no_stall() {
+    // A receiver with a tiny window that reads 20 kB/s: the body lies in the sender's kernel most of the time.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 4096).unwrap();
+    let address = listener.local_addr().unwrap();
+    let body = vec![b'x'; 120_000];
+    let length = body.len();
+    thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        let (mut got, mut piece) = (0, [0; 2000]);
+        while got < length {
+            thread::sleep(Duration::from_millis(100));
+            got += stream.read(&mut piece).unwrap();
+        }
+        stream.write_all(&ok("slow").unwrap()).unwrap();
+        thread::sleep(Duration::from_millis(500));
+    });
+    let mut ask = Ask { body: &body, ..get(format!("http://{address}/")) };
+    ask.method = "POST";
+    ask.limits = Limits { total_ms: 60_000, stall_ms: 2_000 };
+    let started = Instant::now();
+    assert_eq!(ask.with(&new_net()).unwrap().1, b"slow");
+    assert!(started.elapsed() > Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_signal_to_stop_ends_a_call_within_half_a_second() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stop = Arc::new(AtomicBool::new(false));
@@ -448,6 +474,7 @@ fn redirecting() -> Server {
             "/once" => to(301, "/end?x=1"),
             "/keep" => to(307, "/end"),
             "/see" => to(303, "/end"),
+            "/same" if seen.line.starts_with("POST") => to(303, "/same"),
             path if path.starts_with("/deep") => to(302, &format!("{path}x")),
             path if path.starts_with("/to/") => to(302, &path[4..]),
             _ => ok("end"),
@@ -477,7 +504,11 @@ fn redirects_are_followed_only_when_asked_for() {
 #[test]
 fn a_redirected_post_becomes_a_get_or_keeps_its_body() {
     let server = redirecting();
-    for (path, line, body) in [("/see", "GET /end HTTP/1.1", &b""[..]), ("/keep", "POST /end HTTP/1.1", b"body")] {
+    for (path, line, body) in [
+        ("/see", "GET /end HTTP/1.1", &b""[..]),
+        ("/keep", "POST /end HTTP/1.1", b"body"),
+        ("/same", "GET /same HTTP/1.1", b""),
+    ] {
         let mut ask = get(server.url(path));
         ask.method = "POST";
         ask.body = b"body";

@@ -111,8 +111,11 @@ impl Resolver {
     pub(crate) fn lookup(&mut self, name: &str, kind: DnsKind, patience: &Patience) -> Result<Vec<Record>, NetError> {
         let conf = self.conf.get(&self.files.resolv_conf);
         let mut unknown = false;
-        for candidate in conf.candidates(name) {
-            let outcome = ask::ask(conf, &candidate, &[kind], patience)?;
+        let candidates = conf.candidates(name);
+        for (done, candidate) in candidates.iter().enumerate() {
+            // Each name has its share of the time: that nobody answers for one says little of the next.
+            let share_ms = patience.left_ms() / (candidates.len() - done) as u64;
+            let outcome = ask::ask(conf, candidate, &[kind], &patience.at_most(share_ms))?;
             match outcome.answers.into_iter().next().flatten() {
                 Some(answer) if answer.verdict == Verdict::Exists => return Ok(answer.records),
                 Some(_) => {}

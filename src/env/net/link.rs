@@ -3,10 +3,12 @@
 //! The socket never blocks; every wait goes through [`Patience`]. Buffers exist only while a request runs.
 
 use super::call::{Call, Shared};
-use super::patience::{Patience, failure};
+use super::patience::{Patience, Waited, failure};
 use super::tls;
+use super::unacknowledged::unacknowledged_bytes;
+use crate::env::clock::boottime_ms;
 use crate::env::{NetError, NetErrorKind};
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustls::ClientConnection;
@@ -20,6 +22,8 @@ use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 const PIECE_BYTES: usize = 16 << 10;
 /// The longest head of an answer; also what a chunk's size line and the trailers may take.
 pub(super) const MAX_HEAD_BYTES: usize = 64 << 10;
+/// How often a silent connection is looked at for bytes that the kernel still sends.
+const LOOK_MS: u64 = 500;
 
 pub(super) struct Link {
     socket: OwnedFd,
@@ -100,8 +104,30 @@ impl Link {
         Ok(head)
     }
 
+    /// Waits for the socket. What the kernel still sends for us counts as bytes that move.
     fn wait(&self, patience: &Patience, events: PollFlags, during: &str) -> Result<(), NetError> {
-        patience.wait(&self.socket, events).map_err(|waited| waited.error(during))
+        let mut moved_ms = boottime_ms();
+        let mut queued = None;
+        loop {
+            let still_ms = boottime_ms().saturating_sub(moved_ms);
+            let left_ms = patience.stall_ms().saturating_sub(still_ms);
+            let mut files = [PollFd::new(&self.socket, events)];
+            match patience.wait_at_most(&mut files, left_ms.min(LOOK_MS)) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(waited) => return Err(waited.error(during)),
+            }
+            let before = queued;
+            // Nothing left to send: no more looking.
+            if before != Some(0) {
+                queued = Some(unacknowledged_bytes(&self.socket).unwrap_or(0));
+            }
+            if queued != before && before.is_some() {
+                moved_ms = boottime_ms();
+            } else if boottime_ms().saturating_sub(moved_ms) >= patience.stall_ms() {
+                return Err(Waited::TooLong.error(during));
+            }
+        }
     }
 
     fn broken(&self, during: &str, error: &io::Error) -> NetError {

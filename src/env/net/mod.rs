@@ -18,6 +18,7 @@ mod patience;
 mod proxy;
 mod secret;
 mod tls;
+mod unacknowledged;
 mod url;
 
 pub(crate) use connect::connect_first;
@@ -246,21 +247,18 @@ impl Net for RealNet {
     ) -> Result<Exchange, NetError> {
         let patience = Patience::new(&self.shared.stop, request.limits);
         let mut hop = Hop::first(request)?;
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen = vec![hop.identity()];
         loop {
             let outcome = self.hop(&hop, &patience, on_body);
-            let outcome = outcome.map_err(|error| NetError { sent: error.sent || !seen.is_empty(), ..error });
+            let outcome = outcome.map_err(|error| NetError { sent: error.sent || seen.len() > 1, ..error });
             match outcome? {
                 HopEnd::Answer(exchange) => return Ok(exchange),
                 HopEnd::Redirect { status, location } => {
                     let next = hop.follow(status, &location);
                     let sent = |error: NetError| NetError { sent: true, ..error };
                     let next = next.map_err(sent)?;
-                    let url = next.url.uri.to_string();
-                    if seen.is_empty() {
-                        seen.push(hop.url.uri.to_string());
-                    }
-                    let text = if seen.contains(&url) {
+                    let identity = next.identity();
+                    let text = if seen.contains(&identity) {
                         format!("redirects in a circle at {}", next.url.shown())
                     } else if seen.len() > MAX_REDIRECTS {
                         format!("more than {MAX_REDIRECTS} redirects, the last to {}", next.url.shown())
@@ -270,7 +268,7 @@ impl Net for RealNet {
                     if !text.is_empty() {
                         return Err(sent(failure(NetErrorKind::Protocol, text)));
                     }
-                    seen.push(url);
+                    seen.push(identity);
                     hop = next;
                 }
             }
@@ -339,6 +337,11 @@ impl<'a> Hop<'a> {
             trusted: true,
             credentials,
         })
+    }
+
+    /// What makes two requests of a call the same.
+    fn identity(&self) -> String {
+        format!("{} {}", self.method, self.url.uri)
     }
 
     fn has_body(&self) -> bool {

@@ -5,6 +5,7 @@
 
 use super::patience::failure;
 use super::secret::{contents, stamp};
+use crate::env::clock::wall_ms;
 use crate::env::{CertificateTime, NetError, NetErrorKind, Stamp};
 use crate::model::settings::TlsSettings;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -192,12 +193,12 @@ struct JudgeTime(Mutex<CertificateTime>);
 
 impl TimeProvider for JudgeTime {
     fn current_time(&self) -> Option<UnixTime> {
-        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            CertificateTime::Clock | CertificateTime::AnyTime => Some(UnixTime::now()),
-            CertificateTime::At(seconds) => {
-                Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
-            }
-        }
+        let seconds = match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            CertificateTime::Clock | CertificateTime::AnyTime => wall_ms() / 1000,
+            CertificateTime::At(seconds) => seconds,
+        };
+        // A clock before 1970 is possible and must not be more than wrong.
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))))
     }
 }
 

@@ -11,7 +11,7 @@ const MAX_URL_BYTES: usize = 8192;
 /// An `http` or `https` URL without credentials and fragment.
 #[derive(Clone, Debug)]
 pub(super) struct Url {
-    /// What ureq is given.
+    /// What ureq is given. The host is written as it was: signatures cover `Host`.
     pub uri: Uri,
     pub https: bool,
     /// Without the brackets of an IPv6 address, in lower case.
@@ -49,7 +49,7 @@ impl Url {
             return Err(bad("a host name holds letters, digits, - and . only"));
         }
         let mut clean = String::with_capacity(text.len() + 8);
-        let _ = write!(clean, "{}://{}", if https { "https" } else { "http" }, host_port.to_ascii_lowercase());
+        let _ = write!(clean, "{}://{}", if https { "https" } else { "http" }, host_port);
         if !path.starts_with('/') {
             clean.push('/');
         }
@@ -179,10 +179,10 @@ mod tests {
     #[test]
     fn a_url_is_taken_apart() {
         let url = Url::parse("HTTP://us%40er:p:w@Host.Example:9100/a b?x={1}#frag").unwrap();
-        assert_eq!(url.uri.to_string(), "http://host.example:9100/a%20b?x=%7B1%7D");
+        assert_eq!(url.uri.to_string(), "http://Host.Example:9100/a%20b?x=%7B1%7D");
         assert_eq!((url.host.as_str(), url.port, url.https), ("host.example", 9100, false));
         assert_eq!(url.credentials, Some(("us@er".into(), "p:w".into())));
-        assert_eq!(url.shown(), "http://host.example:9100/a%20b");
+        assert_eq!(url.shown(), "http://Host.Example:9100/a%20b");
         let url = Url::parse("https://[::1]").unwrap();
         assert_eq!((url.host.as_str(), url.port, url.https), ("::1", 443, true));
         assert_eq!(url.uri.to_string(), "https://[::1]/");

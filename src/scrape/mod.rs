@@ -70,6 +70,7 @@ impl Scraper {
     /// `host_page` is asked for the machine's own figures, as text, where the target is [`Endpoint::Host`].
     pub fn scrape(&mut self, target: &Target, timeout_ms: u64, env: Env<'_>, host_page: Feed<'_>) -> Scraped {
         run(target, env, |collector, problems| match &target.endpoint {
+            _ if let Some(why) = &target.refused => Err(ScrapeError::new(target, ScrapeErrorKind::Limit, why)),
             Endpoint::Http { url, unix_socket } => {
                 self.exchange(target, url, unix_socket.as_deref(), timeout_ms, env, collector)
             }

@@ -8,6 +8,7 @@ mod net;
 mod net_dns;
 mod net_proxy;
 mod net_tls;
+mod scrape;
 mod ship;
 mod ship_over_tcp;
 mod sim_disk;

@@ -30,6 +30,8 @@ pub const MAX_ENTRY_BYTES: usize = 1 << 20;
 const MAX_BAD_LINES_KEPT: usize = 5;
 /// Offending text is cut to so many characters.
 const FOUND_CHARS: usize = 40;
+/// Four bytes are the most that a character takes.
+const FOUND_BYTES: usize = 4 * FOUND_CHARS;
 
 /// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +214,7 @@ impl Exposition {
                     self.state = State::Ended;
                     None
                 }
-                Err(Stop::Incomplete) if view.len() < MAX_ENTRY_BYTES => return Ok(at),
+                Err(stop) if !ends && view.len() < MAX_ENTRY_BYTES && !is_told(&stop, view) => return Ok(at),
                 Err(stop) => {
                     let (place, what) = match stop {
                         Stop::Incomplete => (0, "longer than 1 MiB"),
@@ -252,17 +254,26 @@ impl Exposition {
         let lines_before = before.iter().filter(|byte| **byte == b'\n').count() as u64;
         let column = String::from_utf8_lossy(&before[line_start..]).chars().count() as u64 + 1;
         let found = found.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        // Four bytes are the most that a character takes.
-        let found = String::from_utf8_lossy(&found[..found.len().min(FOUND_CHARS * 4)]);
+        let found = String::from_utf8_lossy(&found[..found.len().min(FOUND_BYTES)]);
         let mut text = String::from(what);
         if found.is_empty() {
             text.push_str(", found the end of the line");
         } else {
             text.push_str(", found `");
-            text.extend(found.chars().take(FOUND_CHARS).flat_map(char::escape_debug));
+            for c in found.chars().take(FOUND_CHARS) {
+                if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
+            }
             text.push('`');
         }
         BadLine { line: self.line + lines_before, column, text, whole_page: false }
+    }
+}
+
+/// Whether all is there that the description of an error quotes, so that it does not depend on the pieces.
+fn is_told(stop: &Stop, entry: &[u8]) -> bool {
+    match stop {
+        Stop::Incomplete => false,
+        Stop::Bad { at, .. } => entry.get(*at..).is_some_and(|rest| rest.len() >= FOUND_BYTES || rest.contains(&b'\n')),
     }
 }
 
@@ -271,3 +282,6 @@ impl std::fmt::Display for BadLine {
         write!(f, "line {}, column {}: {}", self.line, self.column, self.text)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+type Headers = Vec<(String, String)>;
+
 /// A world in memory.
 #[derive(Default)]
 struct World {
@@ -18,8 +20,8 @@ struct World {
     files: RefCell<BTreeMap<PathBuf, (Stamp, io::Result<String>)>>,
     reads: Cell<usize>,
     inode: Cell<u64>,
-    answer: RefCell<Option<(u16, Vec<(String, String)>, String)>>,
-    asked: RefCell<Vec<(String, Vec<(String, String)>, u64)>>,
+    answer: RefCell<Option<(u16, Headers, String)>>,
+    asked: RefCell<Vec<(String, Headers, u64)>>,
     records: RefCell<BTreeMap<String, Vec<Record>>>,
 }
 
@@ -253,7 +255,8 @@ fn targets_are_built_as_prometheus_builds_them() {
 
 #[test]
 fn what_is_no_target_is_told_with_its_reason() {
-    let cases: [(&str, &[(&str, &str)], &str); 6] = [
+    type Labels<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&str, Labels, &str); 6] = [
         ("", &[], "no address"),
         ("http://a:1", &[], "is not a valid hostname"),
         ("a", &[("__scrape_interval__", "x")], "error parsing scrape interval"),

@@ -2,6 +2,7 @@
 
 mod cloudwatch;
 mod configuration;
+mod differential_relabel;
 mod golden;
 mod host;
 mod net;

@@ -87,7 +87,7 @@ fn job(job: &ScrapeJob) -> String {
         .sum();
     let mut what = Vec::new();
     if targets > 0 {
-        what.push(format!("{targets} static targets"));
+        what.push(format!("static targets: {targets}"));
     }
     for discovery in &job.discovery {
         what.push(match discovery {

@@ -137,7 +137,8 @@ pub(super) fn read(
     if each.is_empty() {
         if findings.iter().all(|finding| finding.severity < Severity::Error) {
             let fix = "give one with --config, or put the CloudWatch agent's file where the agent has it";
-            findings.push(fault(FILE, "no configuration found".to_owned(), fix));
+            let place = sources.config_paths.first().map_or(FILE.into(), |path| path.display().to_string());
+            findings.push(fault(&place, "no configuration found".to_owned(), fix));
         }
         return None;
     }

@@ -19,6 +19,9 @@ const INTERVAL_MS: u64 = 60_000;
 const HOST: &str = "/promwatch/host_metrics";
 const TEXTFILE: &str = "/promwatch/textfile";
 
+/// CreateLogStream, API reference.
+const MAX_STREAM_NAME: usize = 512;
+
 /// Fields that an event has anyway: a label of that name would be lost.
 const RESERVED: &[&str] = &["Timestamp", "Version", "CloudWatchMetrics"];
 
@@ -95,8 +98,10 @@ pub(super) fn convert(
     if let Some(text) = documents.text(STREAM) {
         let name = names.resolve(STREAM, text);
         let fixed = name.replace("{job}", "").replace("{instance}", "");
-        if fixed.contains([':', '*']) || name.is_empty() {
-            let text = format!("{name:?} is no legal log stream name: it must not be empty or contain ':' or '*'");
+        if fixed.contains([':', '*']) || name.is_empty() || fixed.chars().count() > MAX_STREAM_NAME {
+            let text = format!(
+                "{name:?} is no legal log stream name: 1 to {MAX_STREAM_NAME} characters, none of them ':' or '*'"
+            );
             names.say(Severity::Error, STREAM, text, "");
         }
         settings.log_stream_name = Some(Template(name));

@@ -100,6 +100,7 @@ pub(super) static ROOT: &[Key] = &[
     unserved("metrics", OBJECT, "promwatch collects no host metrics for CloudWatch Metrics"),
     unserved("traces", OBJECT, "promwatch collects no traces"),
     unserved("opentelemetry", OBJECT, "promwatch has no OpenTelemetry pipelines"),
+    unserved("profiles", OBJECT, "promwatch collects no profiles"),
     unserved("csm", OBJECT, "client-side monitoring is not served"),
 ];
 
@@ -118,6 +119,8 @@ const AGENT: &[Key] = &[
     note("run_as_user", TEXT, "the service manager decides who promwatch runs as (User= of the unit)"),
     note("usage_data", Kind::Bool, "promwatch sends no usage data"),
     note("usage_metadata", Kind::Any, "promwatch sends no usage data"),
+    note("mode", TEXT, "promwatch works the same everywhere"),
+    unserved("opamp", Kind::Any, "promwatch is not managed over OpAMP"),
     note("internal", Kind::Bool, "a switch of the agent's makers"),
     note("service.name", Kind::Text(1, 255), ENTITY),
     note("deployment.environment", Kind::Text(1, 259), ENTITY),
@@ -329,7 +332,7 @@ impl Walk<'_> {
         };
         let (severity, text) = match others {
             Others::Refused => (Severity::Error, "unknown key"),
-            Others::Ignored => (Severity::Warning, "unknown key, ignored as the CloudWatch agent does"),
+            Others::Ignored => (Severity::Warning, "unknown key, ignored"),
         };
         self.say(severity, path, text.to_owned(), &fix);
     }

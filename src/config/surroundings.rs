@@ -98,3 +98,24 @@ fn cpuinfo_serial(disk: &dyn Disk) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with("Serial"))?;
     Some(line.split_once(':')?.1.trim().to_owned()).filter(|serial| !serial.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Files;
+    use super::*;
+
+    #[test]
+    fn the_machine_says_who_it_is() {
+        let gather = |files: Files| Surroundings::gather(BTreeMap::new(), "pi".to_owned(), &files);
+        let none = gather(Files::default());
+        assert_eq!((none.machine_id.as_str(), none.serial.as_str(), none.home.as_path()), ("", "", Path::new("/root")));
+        let cpuinfo = "processor : 0\n\nHardware\t: BCM2835\nSerial\t\t: 00000000abcd\n";
+        let files = || Files::default().with("/etc/machine-id", "0123\n").with("/proc/cpuinfo", cpuinfo);
+        let old = gather(files());
+        assert_eq!((old.machine_id.as_str(), old.serial.as_str()), ("0123", "00000000abcd"));
+        let new = gather(files().with("/proc/device-tree/serial-number", "10000000beef\0"));
+        assert_eq!(new.serial, "10000000beef");
+        let home = BTreeMap::from([("HOME".to_owned(), "/home/u".to_owned())]);
+        assert_eq!(Surroundings::gather(home, String::new(), &Files::default()).home, Path::new("/home/u"));
+    }
+}

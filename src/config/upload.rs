@@ -40,6 +40,10 @@ pub(super) fn resolve(
         role_session_name: Some(format!("promwatch-{}", surroundings.host_of(documents))),
         ..UploadSettings::default()
     };
+    if upload.user_agent.as_ref().is_some_and(|text| !text.bytes().all(|b| matches!(b, b' '..=b'~'))) {
+        let text = "must be printable ASCII: it becomes a header of every request".to_owned();
+        findings.push(documents.finding(Severity::Error, "/agent/user_agent", text, ""));
+    }
     let profiles = read_profiles(&upload.credentials, disk, findings);
     let candidates = candidates(&upload.credentials, &profiles);
     upload.region = region(documents, surroundings, &candidates);
@@ -171,8 +175,10 @@ fn endpoint(documents: &Documents, surroundings: &Surroundings, findings: &mut V
     // The SDK takes a bare host for HTTPS.
     let url = if url.contains("://") { url } else { format!("https://{url}") };
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    if host.is_none_or(|host| host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace)) {
-        let text = format!("{url:?} is no http:// or https:// URL");
+    if host.is_none_or(|host| {
+        host.is_empty() || host.starts_with('/') || host.contains(|c: char| c.is_whitespace() || c.is_control())
+    }) {
+        let text = "the endpoint is no http:// or https:// URL".to_owned();
         findings.push(documents.finding(Severity::Error, PATH, text, "such as https://logs.eu-west-1.amazonaws.com"));
     }
     Some(url)

@@ -41,6 +41,7 @@ fn what_the_schema_refuses_is_refused_with_path_and_reason() {
         ),
         (r#""credentials": {"role": "x"}"#, "/agent/credentials/role: unknown key"),
         (r#""hostname": false"#, "/agent/hostname: must be a text"),
+        (r#""user_agent": "fleet\r\nX: y""#, "/agent/user_agent: must be printable ASCII"),
     ] {
         let json = prometheus_json("").replace(r#""region": "eu-west-1""#, agent);
         expect(&load_json(&json, &[("AWS_REGION", "eu-west-1")]), Severity::Error, &[wanted]);
@@ -89,7 +90,7 @@ fn texts_are_measured_in_characters() {
 #[test]
 fn keys_that_can_mean_nothing_here_get_one_note_each() {
     let agent = r#""region": "eu-west-1", "metrics_collection_interval": 60.0, "logfile": "", "run_as_user": "x",
-        "usage_data": true, "usage_metadata": ["x"], "internal": true, "service.name": "x", "deployment.environment": "x",
+        "usage_data": true, "usage_metadata": ["x"], "internal": true, "mode": "onPrem", "service.name": "x", "deployment.environment": "x",
         "collection_jitter": 1, "flush_interval": 1, "flush_jitter": 1, "metric_batch_size": 1, "metric_buffer_limit": 1,
         "precision": "", "round_interval": true, "logtarget": "x""#;
     let json = prometheus_json(
@@ -103,7 +104,7 @@ fn keys_that_can_mean_nothing_here_get_one_note_each() {
     );
     let loaded = load_json(&json, &[]);
     assert_eq!(said(&loaded, Severity::Warning), Vec::<String>::new());
-    assert_eq!(loaded.findings.len(), 16 + 2 + 4);
+    assert_eq!(loaded.findings.len(), 17 + 2 + 4);
     assert!(loaded.findings.iter().all(|finding| finding.text.starts_with("has no effect: ")));
 }
 
@@ -152,10 +153,7 @@ fn a_prometheus_section_under_metrics_is_told_where_it_belongs() {
 fn unknown_keys_where_the_schema_allows_them_only_warn() {
     let json = prometheus_json("").replace(r#""logs": {"#, r#""promwach": {}, "logs": {"#);
     let json = json.replace(r#""region""#, r#""regoin": "x", "region""#);
-    let wanted = [
-        r#"/promwach: unknown key, ignored as the CloudWatch agent does (did you mean "promwatch"?)"#,
-        "/agent/regoin",
-    ];
+    let wanted = [r#"/promwach: unknown key, ignored (did you mean "promwatch"?)"#, "/agent/regoin"];
     expect(&load_json(&json, &[]), Severity::Warning, &wanted);
 }
 

@@ -28,6 +28,8 @@ fn nothing_to_read_is_an_error_that_names_the_place() {
         &["amazon-cloudwatch-agent.json: no configuration found"],
     );
     expect(&load_files(Files::default(), &["/x.json"], &[]), Severity::Error, &["error: /x.json: cannot be read"]);
+    let files = Files::default().with("/d/otel.yaml", "");
+    expect(&load_files(files, &["/d"], &[]), Severity::Error, &["error: /d: no configuration found"]);
 }
 
 #[test]

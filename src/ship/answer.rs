@@ -124,6 +124,8 @@ impl ServiceError {
     }
 
     fn new(head: &Head, code: &str, message: &str) -> Self {
+        // A refused signature is explained by the canonical request, session token included.
+        let message = message.split("The Canonical String").next().unwrap_or_default().trim_end();
         let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if let Some(cut) = (0..=MAX_MESSAGE_BYTES).rev().find(|at| message.is_char_boundary(*at))
             && cut < message.len()
@@ -306,8 +308,10 @@ mod tests {
         assert_eq!(error(&[], r#"{"__type":"a.b#X:http://y","Message":"m"}"#), pair("X", "m"));
         assert_eq!(error(&[], r#"{"__type":"X:http://y#z","message":"m"}"#), pair("X", "m"));
         assert_eq!(error(&[("x-amzn-errortype", "X:http")], r#"{"message":"m"}"#), pair("X", "m"));
-        assert_eq!(error(&[], "not json\n"), pair("", "not json "));
+        assert_eq!(error(&[], "not\njson\n"), pair("", "not json"));
         assert_eq!(error(&[], ""), pair("", ""));
+        let explained = r#"{"__type":"X","message":"Wrong.\n\nThe Canonical String for this request should have been\n'POST\n/\n\nx-amz-security-token:hunter2'"}"#;
+        assert_eq!(error(&[], explained), pair("X", "Wrong."));
         let long = ServiceError::from_json(&head(400, &[]), "é".repeat(10_000).as_bytes());
         assert!(long.message.len() <= MAX_MESSAGE_BYTES + 3);
     }

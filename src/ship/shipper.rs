@@ -20,6 +20,8 @@ const CREATION_MS: u64 = 5_000;
 const GROUP_REFUSED_MS: u64 = 60_000;
 /// Streams and groups that are remembered for their refusals.
 const MAX_HELD: usize = 1_000;
+/// A limit on bodies below this is not one that splitting or dropping can meet.
+const LEAST_LIMIT_BYTES: u64 = 16 << 10;
 /// How long a stream is remembered after the end of its wait.
 const FORGET_HELD_MS: u64 = 600_000;
 /// From this skew on, certificates are judged by the service's clock.
@@ -425,6 +427,10 @@ impl Shipper {
             Meaning::BadName => {
                 self.note_error(text.clone(), work.env.clock);
                 Step::Drop { reason: text }
+            }
+            // Something in between that refuses even this much refuses everything.
+            Meaning::TooLarge if is_put && work.batch.events == 1 && work.batch.body_bytes() < LEAST_LIMIT_BYTES => {
+                self.wait(work, Trouble::Refused, Pace::Refusal, error.asked, &text)
             }
             Meaning::BadBatch | Meaning::TooLarge if is_put => {
                 self.note_error(text.clone(), work.env.clock);

@@ -425,7 +425,6 @@ fn what_the_service_will_never_take_is_split_and_then_dropped() {
         error(400, "InvalidParameterException", "Upload too large: 2 bytes exceeds limit of 1"),
         error(400, "InvalidParameterException", "cannot span more than 24 hours."),
         error(400, "InvalidParameterException", "something new"),
-        Fault::Gateway(413),
     ] {
         let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
         world.fake.borrow_mut().fail(None, 2, fault);
@@ -437,6 +436,36 @@ fn what_the_service_will_never_take_is_split_and_then_dropped() {
     let text = "Value 'x' at 'logGroupName' failed to satisfy constraint";
     world.fake.borrow_mut().fail(None, 1, error(400, "InvalidParameterException", text));
     assert!(matches!(run(&world, &mut shipper, &batch(&world)), Step::Drop { .. }));
+}
+
+#[test]
+fn a_gateway_that_takes_less_gets_less_and_loses_nothing_small() {
+    let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
+    world.fake.borrow_mut().fail(None, 3, Fault::Gateway(413));
+    assert_eq!(run(&world, &mut shipper, &batch(&world)), Step::Split);
+    let mut event = events(&world, 1).remove(0);
+    let single = Batch::encode(&key(), std::slice::from_ref(&event), true);
+    assert_eq!(run(&world, &mut shipper, &single), Step::Wait);
+    world.boot_ms.set(shipper.not_before_ms());
+    event.message = "x".repeat(30_000);
+    let large = Batch::encode(&key(), &[event], false);
+    assert!(matches!(run(&world, &mut shipper, &large), Step::Drop { .. }));
+    assert_eq!(run(&world, &mut shipper, &single), delivered());
+}
+
+#[test]
+fn keys_that_no_header_can_hold_are_refused_without_showing_them() {
+    for (id, secret, token) in [("AKID\n", "s", "t"), ("AKID", "s", "hunter2\nx"), ("AKIDé", "hunter2é", "é")] {
+        let (world, mut settings) = (ready_world(), settings());
+        settings.credentials.env_key_id = Some(id.to_owned());
+        settings.credentials.env_secret_key = Some(Secret::Inline(secret.to_owned()));
+        settings.credentials.env_session_token = Some(Secret::Inline(token.to_owned()));
+        let mut shipper = Shipper::new(settings);
+        assert_eq!(run(&world, &mut shipper, &batch(&world)), Step::Wait);
+        let state = status(&world, &shipper);
+        assert_eq!(state.trouble, Some(Trouble::Refused));
+        assert!(!format!("{state:?}").contains("hunter2"));
+    }
 }
 
 #[test]
@@ -621,7 +650,7 @@ fn without_credentials_it_waits_and_sees_them_when_they_come() {
     let (took_ms, _) = deliver(&world, &mut shipper, &batch(&world));
     assert!(took_ms <= 10_100, "{took_ms}");
     let source = status(&world, &shipper).credentials.expect("a source");
-    assert_eq!(source, "profile default in /root/.aws/credentials");
+    assert_eq!(source, "profile default in /root/.aws/credentials and /root/.aws/config");
     assert!(world.actions().iter().all(|action| action == "PutLogEvents"), "nothing was asked without keys");
 }
 
@@ -759,7 +788,10 @@ fn roles_of_profiles_and_of_the_agents_json_are_chained() {
     assert_eq!(run(&world, &mut shipper, &batch(&world)), delivered());
     assert_eq!(world.actions(), ["AssumeRole", "AssumeRole", "PutLogEvents"]);
     let source = status(&world, &shipper).credentials.expect("a source");
-    assert_eq!(source, format!("role {second} over role {ROLE} over profile base in /root/.aws/credentials"));
+    assert_eq!(
+        source,
+        format!("role {second} over role {ROLE} over profile base in /root/.aws/credentials and /root/.aws/config")
+    );
     // The second role is renewed with the first one's keys, which are renewed for it.
     world.boot_ms.set(world.boot_ms.get() + 7_200_000);
     assert_eq!(run(&world, &mut shipper, &batch(&world)), delivered());

@@ -43,14 +43,13 @@ pub(super) fn find(
     profiles: &Profiles,
     environment: Option<Keys>,
 ) -> Result<Chain, String> {
-    let files = || format!("{} and {}", settings.credentials_file.display(), settings.config_file.display());
     let finder = Finder { profiles, environment: environment.as_ref(), settings };
     // A profile that was chosen by name is the only source: keys of another one could write to another account.
     if let Some(name) = &settings.profile {
         return finder.chain(name, 0)?.ok_or_else(|| {
             format!(
                 "no credentials: [credentials] shared_credential_profile names {name}, which has none in {}",
-                files()
+                files(settings)
             )
         });
     }
@@ -64,7 +63,7 @@ pub(super) fn find(
     finder.chain(name, 0)?.ok_or_else(|| {
         format!(
             "no credentials: looked at profile {AGENT_PROFILE}, AWS_ACCESS_KEY_ID and profile {name} in {}",
-            files()
+            files(settings)
         )
     })
 }
@@ -147,7 +146,7 @@ impl Finder<'_> {
             (None, Some(_)) => return Err(format!("no credentials: profile {name} has no aws_access_key_id")),
         };
         Ok(Some(Chain {
-            source: format!("profile {name} in {}", self.settings.credentials_file.display()),
+            source: format!("profile {name} in {}", files(self.settings)),
             base: Keys {
                 id: id.to_owned(),
                 secret: secret.to_owned(),
@@ -157,6 +156,10 @@ impl Finder<'_> {
             roles: Vec::new(),
         }))
     }
+}
+
+fn files(settings: &CredentialSettings) -> String {
+    format!("{} and {}", settings.credentials_file.display(), settings.config_file.display())
 }
 
 fn value<'p>(profile: &'p Profile, key: &str) -> Option<&'p str> {

@@ -1,5 +1,5 @@
 //! The other half of `scripts/differential/config`: reads configurations from standard input, each preceded by a line with
-//! its length in bytes, and says of each whether promwatch takes it and what the jobs come to.
+//! its length in bytes or named by a line `file PATH`, and says of each whether promwatch takes it and what the jobs come to.
 #![allow(clippy::disallowed_methods)]
 
 use promwatch::config::{Severity, prometheus};
@@ -8,20 +8,27 @@ use promwatch::model::settings::{Auth, Discovery, HttpClient, RelabelRule, Scrap
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read, Write};
+use std::path::{Path, PathBuf};
 
 const BASE: &str = "/nonexistent";
 
 fn main() -> std::io::Result<()> {
     let mut input = std::io::stdin().lock();
     let mut output = std::io::stdout().lock();
-    let context = prometheus::Context { base_dir: BASE.into(), vars: BTreeMap::new() };
     let mut line = String::new();
     while input.read_line(&mut line)? > 0 {
-        let mut text = vec![0; line.trim().parse().map_err(std::io::Error::other)?];
+        let (dir, text) = match line.trim().strip_prefix("file ") {
+            Some(path) => (Path::new(path).parent().unwrap_or(Path::new(BASE)).to_owned(), std::fs::read(path)?),
+            None => {
+                let mut text = vec![0; line.trim().parse().map_err(std::io::Error::other)?];
+                input.read_exact(&mut text)?;
+                (PathBuf::from(BASE), text)
+            }
+        };
         line.clear();
-        input.read_exact(&mut text)?;
         let text = String::from_utf8_lossy(&text);
         let mut findings = Vec::new();
+        let context = prometheus::Context { base_dir: dir, vars: BTreeMap::new() };
         let jobs = prometheus::parse("prometheus.yaml", &text, &context, &RealDisk, &mut findings);
         let errors: Vec<String> = findings
             .iter()

@@ -1,6 +1,7 @@
 // The judge of scripts/differential/config/run.py: Prometheus' own reader of configurations.
 //
-// Reads configurations from standard input (each preceded by a line with its length in bytes) and answers one line each:
+// Reads configurations from standard input (each preceded by a line with its length in bytes, or a line "file PATH") and
+// answers one line each:
 // "ok" with what the jobs come to, or "bad" with Prometheus' own words.
 package main
 
@@ -34,6 +35,11 @@ func main() {
 		if err != nil {
 			return
 		}
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "file "); ok {
+			fmt.Fprintln(out, judgeFile(path))
+			out.Flush()
+			continue
+		}
 		length, err := strconv.Atoi(strings.TrimSpace(line))
 		if err != nil {
 			panic(err)
@@ -55,10 +61,30 @@ func judge(text string) (answer string) {
 	}()
 	cfg, err := config.Load(text, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
-		return "bad\t" + strings.ReplaceAll(err.Error(), "\n", " | ")
+		return bad(err)
 	}
+	return summary(cfg.ScrapeConfigs)
+}
+
+func judgeFile(path string) string {
+	cfg, err := config.LoadFile(path, false, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		return bad(err)
+	}
+	jobs, err := cfg.GetScrapeConfigs()
+	if err != nil {
+		return bad(err)
+	}
+	return summary(jobs)
+}
+
+func bad(err error) string {
+	return "bad\t" + strings.ReplaceAll(err.Error(), "\n", " | ")
+}
+
+func summary(configs []*config.ScrapeConfig) string {
 	jobs := []any{}
-	for _, c := range cfg.ScrapeConfigs {
+	for _, c := range configs {
 		sources := []any{}
 		for _, source := range c.ServiceDiscoveryConfigs {
 			switch source := source.(type) {
@@ -94,8 +120,8 @@ func judge(text string) (answer string) {
 			"http": client(c.HTTPClientConfig), "sources": sources,
 		})
 	}
-	summary, _ := json.Marshal(jobs)
-	return "ok\t" + string(summary)
+	text, _ := json.Marshal(jobs)
+	return "ok\t" + string(text)
 }
 
 func ms(d model.Duration) int64 { return int64(d) / 1e6 }

@@ -84,6 +84,8 @@ impl Pattern {
                     Found::Engine(self.engine().captures(text)?)
                 }
             }
+            // Asked for groups the engine allocates before it knows whether there is a match.
+            None if !self.engine().is_match(text) => return None,
             None => Found::Engine(self.engine().captures(text)?),
         };
         Some(Captures { groups: &self.groups, found })
@@ -118,9 +120,10 @@ impl Pattern {
         &self.source
     }
 
-    /// The same pattern with nothing but the engine: the judge of the fast form in tests.
-    #[cfg(test)]
-    pub(crate) fn without_fast_form(&self) -> Self {
+    /// The same pattern with nothing but the engine: the judge of the fast form in tests and fuzzing.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_fast_form(&self) -> Self {
         Self { fast: None, engine: OnceCell::new(), ..self.clone() }
     }
 

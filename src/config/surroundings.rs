@@ -76,13 +76,13 @@ impl Surroundings {
 
     /// `metric_namespace` where `emf_processor` gives none.
     pub(super) fn default_namespace(&self) -> &'static str {
-        let has = |name| self.in_container() && self.var(name).is_some();
-        if has("ECS_CONTAINER_METADATA_URI") || has("ECS_CONTAINER_METADATA_URI_V4") {
-            "ECS/ContainerInsights/Prometheus"
-        } else if has("KUBERNETES_SERVICE_HOST") {
-            "ContainerInsights/Prometheus"
-        } else {
+        let ecs = ["ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4"];
+        if !self.in_container() {
             "CWAgent/Prometheus"
+        } else if ecs.iter().any(|name| self.var(name).is_some()) {
+            "ECS/ContainerInsights/Prometheus"
+        } else {
+            "ContainerInsights/Prometheus"
         }
     }
 

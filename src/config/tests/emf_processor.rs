@@ -135,7 +135,7 @@ fn the_namespace_has_a_default_by_place() {
         namespace(&json, &[container, ("ECS_CONTAINER_METADATA_URI_V4", "x")]),
         "ECS/ContainerInsights/Prometheus"
     );
-    assert_eq!(namespace(&json, &[container, ("KUBERNETES_SERVICE_HOST", "x")]), "ContainerInsights/Prometheus");
+    assert_eq!(namespace(&json, &[container]), "ContainerInsights/Prometheus");
     let empty = json.replace(r#"{"metric_declaration"#, r#"{"metric_namespace": "", "metric_declaration"#);
     assert_eq!(namespace(&empty, &[]), "default");
 }

@@ -184,55 +184,66 @@ impl Group<'_> {
         declared.sort_unstable();
 
         // Later overrides earlier: labels, metrics, the event's own members.
-        let mut members: Vec<(&str, Member)> = Vec::with_capacity(self.labels.pairs.len() + piece.len() + 4);
-        members.extend(self.labels.pairs.iter().enumerate().map(|(at, (name, _))| (*name, Member::Label(at))));
-        members.extend(piece.iter().map(|&at| (self.fields[at].name, Member::Field(at))));
-        members.push(("Version", Member::Version));
-        members.push(("Timestamp", Member::Timestamp));
+        let mut members: Vec<(&str, Member)> = Vec::with_capacity(self.labels.pairs.len() + 4);
+        members.extend(self.labels.iter().map(|(name, value)| (name, Member::Label(value))));
+        set(&mut members, "Version", Member::Version);
+        set(&mut members, "Timestamp", Member::Timestamp);
         if !here.is_empty() {
-            members.push(("CloudWatchMetrics", Member::Measurements));
+            set(&mut members, "CloudWatchMetrics", Member::Measurements);
         }
         if let Some(span) = self.span_s {
-            members.push((SPAN_FIELD, Member::Span(span)));
+            set(&mut members, SPAN_FIELD, Member::Span(span));
         }
-        members.sort_by_key(|(name, _)| *name); // stable: of one name, the last one pushed comes last
-        let mut last_of_name = members.iter().enumerate().filter_map(|(at, member)| {
-            let overridden = members.get(at + 1).is_some_and(|next| next.0 == member.0);
-            (!overridden).then_some(member)
-        });
 
         let mut after: Vec<usize> = Vec::new();
+        let mut members = members.into_iter().peekable();
         out.push('{');
-        for (name, member) in last_of_name.by_ref() {
-            match member {
-                Member::Field(at) if declared.binary_search(at).is_ok() => {
-                    after.push(*at);
-                    continue;
-                }
-                _ => push_name(out, name),
+        for &field in piece {
+            let name = self.fields[field].name;
+            while let Some((name, member)) = members.next_if(|member| member.0 < name) {
+                self.push_member(out, name, member, settings, &here);
             }
-            match *member {
-                Member::Label(at) => json::push_string(out, self.labels.pairs[at].1),
-                Member::Field(at) => self.push_value(out, at),
-                Member::Version => out.push_str("\"0\""),
-                Member::Timestamp => {
-                    out.push('"');
-                    json::push_integer(out, self.timestamp_ms);
-                    out.push('"');
-                }
-                Member::Measurements => self.push_measurements(out, &settings.emf, &here),
-                Member::Span(seconds) => json::push_integer(out, i64::from(seconds)),
+            match members.next_if(|member| member.0 == name) {
+                None | Some((_, Member::Label(_))) if declared.binary_search(&field).is_ok() => after.push(field),
+                None | Some((_, Member::Label(_))) => self.push_field(out, field),
+                Some((name, own)) => self.push_member(out, name, own, settings, &here),
             }
         }
-        for at in after {
-            push_name(out, self.fields[at].name);
-            self.push_value(out, at);
+        for (name, member) in members {
+            self.push_member(out, name, member, settings, &here);
+        }
+        for field in after {
+            self.push_field(out, field);
         }
         out.push('}');
     }
 
-    fn push_value(&self, out: &mut String, field: usize) {
-        match self.fields[field].value {
+    fn push_member(
+        &self,
+        out: &mut String,
+        name: &str,
+        member: Member<'_>,
+        settings: &ConvertSettings,
+        measurements: &[Measurement<'_>],
+    ) {
+        push_name(out, name);
+        match member {
+            Member::Label(value) => json::push_string(out, value),
+            Member::Version => out.push_str("\"0\""),
+            Member::Timestamp => {
+                out.push('"');
+                json::push_integer(out, self.timestamp_ms);
+                out.push('"');
+            }
+            Member::Measurements => self.push_measurements(out, &settings.emf, measurements),
+            Member::Span(seconds) => json::push_integer(out, i64::from(seconds)),
+        }
+    }
+
+    fn push_field(&self, out: &mut String, field: usize) {
+        let Field { name, value } = self.fields[field];
+        push_name(out, name);
+        match value {
             FieldValue::Number(number) => json::push_number(out, number),
             FieldValue::Distribution(at) => self.distributions[at as usize].write(out),
         }
@@ -278,15 +289,22 @@ impl Group<'_> {
     }
 }
 
-/// Where a member's value comes from.
+/// A member that is not a metric.
 #[derive(Clone, Copy)]
-enum Member {
-    Label(usize),
-    Field(usize),
+enum Member<'a> {
+    Label(&'a str),
     Version,
     Timestamp,
     Measurements,
     Span(u32),
+}
+
+/// Puts a member in its place, or in the place of the one of its name.
+fn set<'a>(members: &mut Vec<(&'a str, Member<'a>)>, name: &'a str, member: Member<'a>) {
+    match members.binary_search_by(|(other, _)| (*other).cmp(name)) {
+        Ok(at) => members[at].1 = member,
+        Err(at) => members.insert(at, (name, member)),
+    }
 }
 
 fn push_name(out: &mut String, name: &str) {

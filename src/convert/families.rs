@@ -1,6 +1,6 @@
 //! Which type a sample has: the metadata of a page, and of the pages before it.
 
-use crate::model::{MetricType, Sample};
+use crate::model::MetricType;
 use std::collections::HashMap;
 
 /// After how many pages without it a family's type is forgotten (Prometheus, `scrape/scrape.go`, `iterDone`).
@@ -20,21 +20,16 @@ pub(super) struct Families {
 }
 
 impl Families {
-    /// The type of a sample on the page whose own metadata is `page`.
+    /// The type of a sample on the page whose own metadata is `page`: `exposed` is its name there, `name` the present one.
     ///
     /// As in the agent (`metrics_type_handler.go`): the exposed name without `_count`, `_sum` or `_bucket` first; then,
     /// if that is not the sample's name, the exposed name itself; else the name without `_total`.
-    pub(super) fn type_of(&self, page: &Types, sample: &Sample) -> Option<MetricType> {
-        let exposed = sample.exposed_name();
+    pub(super) fn type_of(&self, page: &Types, exposed: &str, name: &str) -> Option<MetricType> {
         let family = without_suffix(exposed);
         if let Some(kind) = self.lookup(page, family) {
             return Some(kind);
         }
-        if sample.labels.name() != family {
-            self.lookup(page, exposed)
-        } else {
-            self.lookup(page, exposed.strip_suffix("_total")?)
-        }
+        if name != family { self.lookup(page, exposed) } else { self.lookup(page, exposed.strip_suffix("_total")?) }
     }
 
     fn lookup(&self, page: &Types, family: &str) -> Option<MetricType> {
@@ -73,17 +68,6 @@ pub(super) fn without_suffix(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Labels;
-
-    fn sample(name: &str, exposed: Option<&str>) -> Sample {
-        Sample {
-            labels: Labels::from_pairs([("__name__", name)]),
-            value: 1.0,
-            timestamp_ms: None,
-            exposed_name: exposed.map(Into::into),
-        }
-    }
-
     #[test]
     fn types_are_looked_up_in_the_agents_order() {
         use MetricType::{Counter, Gauge, Summary};
@@ -112,7 +96,7 @@ mod tests {
             ("m3", None, None),
             ("_total", None, None),
         ] {
-            assert_eq!(families.type_of(&page, &sample(name, exposed)), want, "{name} {exposed:?}");
+            assert_eq!(families.type_of(&page, exposed.unwrap_or(name), name), want, "{name} {exposed:?}");
         }
     }
 
@@ -122,12 +106,12 @@ mod tests {
         let mut families = Families::default();
         families.turn_page(page());
         for _ in 0..10 {
-            assert_eq!(families.type_of(&Types::new(), &sample("g", None)), Some(MetricType::Gauge));
+            assert_eq!(families.type_of(&Types::new(), "g", "g"), Some(MetricType::Gauge));
             families.turn_page(Types::new());
         }
-        assert_eq!(families.type_of(&Types::new(), &sample("g", None)), Some(MetricType::Gauge));
+        assert_eq!(families.type_of(&Types::new(), "g", "g"), Some(MetricType::Gauge));
         families.turn_page(Types::new());
-        assert_eq!(families.type_of(&Types::new(), &sample("g", None)), None);
+        assert_eq!(families.type_of(&Types::new(), "g", "g"), None);
         families.turn_page(page());
         assert_eq!(families.vanished.len(), 0);
     }

@@ -6,21 +6,20 @@ use std::fmt::Write;
 pub(super) fn push_string(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.find(is_escaped) {
+    // Bytes are quicker to look at than characters; 0xE2 begins U+2028, U+2029 and others that stay as they are.
+    while let Some(at) = rest.bytes().position(|b| matches!(b, b'"' | b'\\' | b'<' | b'>' | b'&' | 0xE2) || b < b' ') {
         let (plain, tail) = rest.split_at(at);
         out.push_str(plain);
         let mut chars = tail.chars();
-        if let Some(c) = chars.next() {
-            push_escape(out, c);
+        match chars.next() {
+            Some(c) if c > '\u{7f}' && !matches!(c, '\u{2028}' | '\u{2029}') => out.push(c),
+            Some(c) => push_escape(out, c),
+            None => {}
         }
         rest = chars.as_str();
     }
     out.push_str(rest);
     out.push('"');
-}
-
-fn is_escaped(c: char) -> bool {
-    matches!(c, '"' | '\\' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}') || c < ' '
 }
 
 fn push_escape(out: &mut String, c: char) {
@@ -45,6 +44,11 @@ fn push_escape(out: &mut String, c: char) {
 /// including) 1e21, with an exponent beyond.
 pub(super) fn push_number(out: &mut String, value: f64) {
     let size = value.abs();
+    // Most values are whole; above 2^53 a float does not hold every whole number.
+    if size < 9_007_199_254_740_992.0 && value.trunc() == value && (value != 0.0 || value.is_sign_positive()) {
+        push_integer(out, value as i64);
+        return;
+    }
     // Writing to a String cannot fail.
     if size == 0.0 || (1e-6..1e21).contains(&size) {
         let _ = write!(out, "{value}");
@@ -62,7 +66,21 @@ pub(super) fn push_number(out: &mut String, value: f64) {
 
 /// Appends a whole number.
 pub(super) fn push_integer(out: &mut String, value: i64) {
-    let _ = write!(out, "{value}");
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        out.push('-');
+    }
+    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
 }
 
 #[cfg(test)]
@@ -81,6 +99,8 @@ mod tests {
             (9.99e-7, "9.99e-7"),
             (1e-7, "1e-7"),
             (5e-324, "5e-324"),
+            (-9_007_199_254_740_991.0, "-9007199254740991"),
+            (9_007_199_254_740_992.0, "9007199254740992"),
             (1e20, "100000000000000000000"),
             (999_999_999_999_999_868_928.0, "999999999999999900000"),
             (1e21, "1e+21"),
@@ -97,10 +117,19 @@ mod tests {
     }
 
     #[test]
+    fn integers_of_every_length() {
+        for value in [0, 7, -7, 10, 1_700_000_000_000, i64::MAX, i64::MIN] {
+            let mut out = String::new();
+            push_integer(&mut out, value);
+            assert_eq!(out, value.to_string());
+        }
+    }
+
+    #[test]
     fn strings_are_escaped_as_go_does() {
         let mut out = String::new();
-        push_string(&mut out, "a\"b\\c\nd\re\tf\u{1}g<h>i&j\u{2028}k\u{7f}é日😀");
-        assert_eq!(out, "\"a\\\"b\\\\c\\nd\\re\\tf\\u0001g\\u003ch\\u003ei\\u0026j\\u2028k\u{7f}é日😀\"");
+        push_string(&mut out, "a\"b\\c\nd\re\tf\u{1}g<h>i&j\u{2028}–k\u{7f}é日😀");
+        assert_eq!(out, "\"a\\\"b\\\\c\\nd\\re\\tf\\u0001g\\u003ch\\u003ei\\u0026j\\u2028–k\u{7f}é日😀\"");
         let mut out = String::new();
         push_string(&mut out, "");
         assert_eq!(out, "\"\"");

@@ -27,7 +27,8 @@ use crate::model::{Event, MetricType, Page, Report, Sample, Target};
 use baseline::{Baselines, ScrapeTime};
 use event::{Attributes, Group};
 use families::Families;
-use gather::{FieldValue, Gathering};
+use gather::{FieldValue, Gathering, GroupHead, Kept};
+use histogram::Distribution;
 use key::{Key, KeyMap};
 use std::rc::Rc;
 
@@ -88,6 +89,7 @@ pub struct ConvertCounts {
 }
 
 /// A member of an event that comes from a sample.
+#[derive(Clone, Copy)]
 struct Field<'a> {
     name: &'a str,
     value: FieldValue,
@@ -153,48 +155,74 @@ impl Converter {
         report_samples: &[Sample],
         monotonic_ms: u64,
     ) -> Converted {
+        let succeeded = page.is_some();
         let Page { mut samples, types } = page.unwrap_or_default();
         let scraped = samples.len();
-        samples.extend_from_slice(report_samples);
-
         let target_key = key::of_target(&target.identity());
         let families = self.families.entry(target_key).or_default();
+        // The agent sends them where the page gives one of their names a type.
+        let health = self.settings.more.scrape_health;
+        let wanted = |sample: &&Sample| {
+            let name = sample.labels.name();
+            health || families.type_of(&types, name, name).is_some()
+        };
+        samples.extend(report_samples.iter().filter(wanted).cloned());
+
         let time = ScrapeTime { monotonic_ms, interval_ms: target.interval_ms };
         let default_gap_ms = DEFAULT_MAX_GAP_MS.max(target.interval_ms.saturating_mul(3));
         let max_gap_ms = self.settings.max_gap_ms.unwrap_or(default_gap_ms);
         let mut gathering = Gathering::new(&self.settings, target_key, time, max_gap_ms);
         self.baselines.begin(time);
+        let mut last = ("", "", None);
         for (at, sample) in samples.iter().enumerate() {
-            let reported = at >= scraped;
-            let kind = match families.type_of(&types, sample) {
-                Some(kind) => kind,
-                None if reported && self.settings.more.scrape_health => MetricType::Gauge,
-                None if reported => continue,
-                None if self.settings.more.untyped => MetricType::Gauge,
-                None => {
-                    gathering.counts.no_type += 1;
-                    continue;
-                }
-            };
-            gathering.add(at as u32, sample, kind, &mut self.baselines);
+            let gauge = if at >= scraped { health } else { self.settings.more.untyped };
+            // A family's samples follow one another.
+            let names = (sample.exposed_name(), sample.labels.name());
+            if (last.0, last.1) != names {
+                last = (names.0, names.1, families.type_of(&types, names.0, names.1));
+            }
+            match last.2.or(gauge.then_some(MetricType::Gauge)) {
+                Some(kind) => gathering.add(at as u32, sample, kind, &mut self.baselines),
+                None => gathering.counts.no_type += 1,
+            }
         }
-        families.turn_page(types);
+        if succeeded {
+            families.turn_page(types);
+        }
         gathering.finish();
-        let Gathering { groups, mut kept, distributions, mut counts, .. } = gathering;
+        let Gathering { groups, kept, distributions, mut counts, .. } = gathering;
+        counts.baselines_evicted = std::mem::take(&mut self.baselines.evicted);
+        counts.baselines_refused = std::mem::take(&mut self.baselines.refused);
+        let mut converted = Converted { events: Vec::with_capacity(groups.len()), counts };
+        self.write(&samples, &groups, kept, &distributions, report.start_ms, &mut converted);
+        converted
+    }
 
-        kept.sort_by(|a, b| a.group.cmp(&b.group).then_with(|| a.name(&samples).cmp(b.name(&samples))));
-        let mut events = Vec::with_capacity(groups.len());
+    /// Writes the groups' events.
+    fn write(
+        &mut self,
+        samples: &[Sample],
+        groups: &[GroupHead],
+        mut kept: Vec<Kept>,
+        distributions: &[Distribution],
+        start_ms: i64,
+        converted: &mut Converted,
+    ) {
+        kept.sort_by_key(|kept| kept.group);
+        let Converted { events, counts } = converted;
         let mut fields: Vec<Field<'_>> = Vec::new();
         for run in kept.chunk_by(|a, b| a.group == b.group) {
             fields.clear();
-            for kept in run {
-                let field = Field { name: kept.name(&samples), value: kept.value };
-                // The sort is stable: of two samples with one name the later one on the page counts.
-                match fields.last_mut() {
-                    Some(last) if last.name == field.name => *last = field,
-                    _ => fields.push(field),
+            fields.extend(run.iter().map(|kept| Field { name: kept.name(samples), value: kept.value }));
+            // A stable sort: of two samples with one name the later one on the page counts.
+            fields.sort_by_key(|field| field.name);
+            fields.dedup_by(|later, kept| {
+                let same = later.name == kept.name;
+                if same {
+                    kept.value = later.value;
                 }
-            }
+                same
+            });
             let head = &groups[run[0].group as usize];
             let first = &samples[head.first_sample as usize];
             let mut labels = Attributes::of(&first.labels, head.left_out, head.kind, &self.settings);
@@ -203,14 +231,8 @@ impl Converter {
             for ((name, _), value) in self.settings.labels.iter().zip(&extra) {
                 labels.add(name, value);
             }
-            let timestamp_ms = first.timestamp_ms.unwrap_or(report.start_ms);
-            let group = Group {
-                labels: &labels,
-                fields: &fields,
-                distributions: &distributions,
-                timestamp_ms,
-                span_s: head.span_s,
-            };
+            let timestamp_ms = first.timestamp_ms.unwrap_or(start_ms);
+            let group = Group { labels: &labels, fields: &fields, distributions, timestamp_ms, span_s: head.span_s };
             let written = group.write(&self.settings, &mut self.matcher);
             let lost = written.oversized + if written.undeclared { fields.len() as u64 } else { 0 };
             counts.oversized += written.oversized;
@@ -224,9 +246,6 @@ impl Converter {
             let event = |message| Event { key: Rc::clone(&key), timestamp_ms, own_time, message };
             events.extend(written.messages.into_iter().map(event));
         }
-        counts.baselines_evicted = std::mem::take(&mut self.baselines.evicted);
-        counts.baselines_refused = std::mem::take(&mut self.baselines.refused);
-        Converted { events, counts }
     }
 }
 

@@ -27,7 +27,7 @@ impl List {
     pub(super) fn refresh(&mut self, tokens: &mut TokenCache, env: Env<'_>) -> Answer {
         let (groups, error) = match self.fetch(tokens, env) {
             Ok(groups) => (Some(BTreeMap::from([(String::new(), groups)])), None),
-            Err(error) => (None, Some((self.url.clone(), error))),
+            Err(error) => (None, Some((shown(&self.url), error))),
         };
         let next_due_ms = env.clock.monotonic_ms().saturating_add(self.refresh_ms.max(1));
         Answer { groups, errors: error.into_iter().collect(), next_due_ms }
@@ -82,11 +82,20 @@ impl List {
         }
         let mut groups = groups::from_json(&body)?;
         for (at, group) in groups.iter_mut().enumerate() {
-            group.source = format!("{}:{at}", self.url);
+            group.source = format!("{}:{at}", shown(&self.url));
             group.labels.insert("__meta_url".to_owned(), self.url.clone());
         }
         Ok(groups)
     }
+}
+
+/// The URL for messages: without a user and password, and without parameters, which may hold a token.
+fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.split(['?', '#']).next().unwrap_or("");
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
 }
 
 /// Why an answer is none, by its head.

@@ -449,6 +449,20 @@ fn a_list_comes_over_http_and_stays_while_the_server_fails() {
 }
 
 #[test]
+fn no_password_of_a_url_is_shown() {
+    let world = World::default();
+    let url = "http://user:s3cret@sd:8080/list@v1?token=s3cret".to_owned();
+    let source = Discovery::Http { url, refresh_ms: 1, http: Box::new(HttpClient::default()) };
+    let mut discoverer = discoverer(job(vec![source]));
+    discoverer.refresh(world.env());
+    assert_eq!(errors(&discoverer), ["http://sd:8080/list@v1: out of time"]);
+    world.now_ms.set(1);
+    world.answer(200, "application/json", r#"[{"targets": ["a/b"]}]"#);
+    discoverer.refresh(world.env());
+    assert!(errors(&discoverer)[0].starts_with("http://sd:8080/list@v1:0: target 0"), "{:?}", errors(&discoverer));
+}
+
+#[test]
 fn records_become_targets_and_stay_while_no_server_answers() {
     let world = World::default();
     world.records("srv.example", &[("one.example", 9100), ("two.example", 9200)]);

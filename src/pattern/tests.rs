@@ -51,7 +51,7 @@ fn fast_form_and_engine_agree() {
         "*?",
     ];
     let (mut fast, mut captured) = (0, 0);
-    for _ in 0..60_000 {
+    for _ in 0..20_000 {
         let source: String = (0..random.below(7)).map(|_| pieces[random.below(pieces.len())]).collect();
         let pattern = if random.below(2) == 0 { Pattern::anchored(&source) } else { Pattern::search(&source) };
         let Ok(pattern) = pattern else { continue };
@@ -78,7 +78,7 @@ fn fast_form_and_engine_agree() {
             assert_eq!(replaced(&pattern), replaced(&plain), "{source:?} on {text:?}, anchored {}", pattern.anchored);
         }
     }
-    assert!(fast > 5_000 && captured > 5_000, "{fast} {captured}");
+    assert!(fast > 2_000 && captured > 2_000, "{fast} {captured}");
 }
 
 #[test]

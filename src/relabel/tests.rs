@@ -223,7 +223,7 @@ fn the_fast_way_and_the_plain_way_agree() {
     };
     let mut kept = 0;
     let mut builder = LabelsBuilder::default();
-    for _ in 0..30_000 {
+    for _ in 0..8_000 {
         let labels = Labels::from_pairs(
             (0..below(5)).map(|_| (names[below(names.len())], values[below(values.len())])).collect::<Vec<_>>(),
         );
@@ -247,5 +247,5 @@ fn the_fast_way_and_the_plain_way_agree() {
         assert_eq!(got, want, "{labels:?} {rules:#?}");
         kept += usize::from(got.is_some());
     }
-    assert!(kept > 5_000, "{kept}");
+    assert!(kept > 1_500, "{kept}");
 }

@@ -446,6 +446,56 @@ fn what_is_not_http_is_a_protocol_error() {
     assert_eq!(error.kind, NetErrorKind::Protocol, "{error}");
 }
 
+/// Damaged answers are read as something or an error; a panic would end the agent.
+#[test]
+fn damage_is_survived() {
+    const GOOD: [&str; 4] = [
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nTrailer: 1\r\n\r\n",
+        "HTTP/1.1 103 Hints\r\nLink: x\r\n\r\nHTTP/1.0 302 Found\r\nLocation: /\r\nConnection: keep-alive\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n\r\nto the end",
+    ];
+    let rounds: usize = std::env::var("PROMWATCH_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(400);
+    let seed = Mutex::new(7u64);
+    let random = move |below: usize| {
+        let mut seed = seed.lock().unwrap();
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) as usize % below
+    };
+    let address = Server::raw(move |mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while read_request(&mut reader).is_some() {
+            let mut bytes = GOOD[random(GOOD.len())].as_bytes().to_vec();
+            for _ in 0..random(4) {
+                let at = random(bytes.len());
+                match random(5) {
+                    0 => bytes.truncate(1 + at),
+                    1 => bytes.insert(at, random(256) as u8),
+                    2 => bytes[at] = b"\r\n :;0123456789\x00\xff"[random(17)],
+                    3 => drop(bytes.splice(at..at, *b"\r\n\r\n")),
+                    _ => bytes[at] = random(256) as u8,
+                }
+            }
+            let whole = random(2) == 0;
+            let cut = random(bytes.len());
+            let (first, second) = bytes.split_at(if whole { bytes.len() } else { cut });
+            if stream.write_all(first).and_then(|()| stream.write_all(second)).is_err() || random(3) == 0 {
+                break;
+            }
+        }
+    });
+    let net = new_net();
+    let mut answers = 0;
+    for round in 0..rounds {
+        let mut ask = get(format!("http://{address}/"));
+        ask.method = ["GET", "POST"][round % 2];
+        ask.route.follow_redirects = round % 3 == 0;
+        ask.limits = Limits { total_ms: 40, stall_ms: 20 };
+        answers += usize::from(ask.with(&net).is_ok());
+    }
+    assert!(answers > rounds / 10 && answers < rounds, "{answers}");
+}
+
 #[test]
 fn an_early_answer_to_a_long_body_is_read() {
     let address = Server::raw(|mut stream| {

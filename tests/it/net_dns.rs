@@ -428,6 +428,57 @@ fn a_name_under_local_that_nobody_has_ends_in_time() {
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
 }
 
+/// Hears multicast DNS on every interface but `lo`; nothing where this machine has no multicast.
+fn neighbour() -> Option<UdpSocket> {
+    use rustix::net::{AddressFamily, SocketType, bind, socket, sockopt};
+    let ear = socket(AddressFamily::INET, SocketType::DGRAM, None).ok()?;
+    sockopt::set_socket_reuseaddr(&ear, true).ok()?;
+    bind(&ear, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5353))).ok()?;
+    let ear = UdpSocket::from(ear);
+    let group = Ipv4Addr::new(224, 0, 0, 251);
+    ear.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED).ok()?;
+    ear.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    // Does it hear this machine at all?
+    let mouth = UdpSocket::bind("0.0.0.0:0").ok()?;
+    mouth.send_to(b"promwatch test", (group, 5353)).ok()?;
+    let mut heard = [0; 1500];
+    loop {
+        let (read, _) = ear.recv_from(&mut heard).ok()?;
+        if &heard[..read] == b"promwatch test" {
+            return Some(ear);
+        }
+    }
+}
+
+#[test]
+fn a_neighbour_answers_for_its_name_under_local() {
+    let Some(ear) = neighbour() else {
+        eprintln!("skipped: no multicast here");
+        return;
+    };
+    let web = Server::start(|_| ok("found"));
+    ear.set_read_timeout(None).unwrap();
+    thread::spawn(move || {
+        let mut datagram = [0; 1500];
+        loop {
+            let (read, from) = ear.recv_from(&mut datagram).unwrap();
+            let Ok(asked) = Packet::parse(&datagram[..read]) else { continue };
+            if !asked.questions.iter().any(|question| question.qname.to_string() == "promwatch-test-pi.local") {
+                continue;
+            }
+            let mut packet = Packet::new_reply(asked.id());
+            packet.questions = asked.questions.clone();
+            packet.answers.push(ResourceRecord::new(name("promwatch-test-pi.local"), CLASS::IN, 10, address(1)));
+            ear.send_to(&packet.build_bytes_vec().unwrap(), from).unwrap();
+        }
+    });
+    let dns = NameServer::start(zone(vec![]));
+    let (_files, net) = net_with(&[dns.address], "", "");
+    let ask = get(format!("http://promwatch-test-pi.local:{}/", web.address.port()));
+    assert_eq!(ask.with(&net).unwrap().1, b"found");
+    assert_eq!(dns.asked(), Vec::<String>::new(), "the name servers are not asked");
+}
+
 /// Runs alone in a process of its own, because other tests start threads.
 #[test]
 fn no_call_starts_a_thread() {

@@ -74,7 +74,10 @@ fn sockets() -> Vec<(UdpSocket, SocketAddr)> {
     let mut sockets = Vec::new();
     let Some(default) = open(Ipv4Addr::UNSPECIFIED.into()) else { return sockets };
     let names = RealDisk.list(Path::new("/sys/class/net")).unwrap_or_default();
-    for name in names.iter().filter(|entry| entry.name != "lo").take(MAX_INTERFACES) {
+    // Containers' interfaces come in dozens and have no neighbours of ours.
+    let inner = ["lo", "veth", "docker", "br-"];
+    let outer = names.iter().filter(|entry| !inner.iter().any(|prefix| entry.name.starts_with(prefix)));
+    for name in outer.take(MAX_INTERFACES) {
         let Ok(index) = rustix::net::netdevice::name_to_index(&default, &name.name) else { continue };
         if let Some(socket) = open(Ipv4Addr::UNSPECIFIED.into())
             && rustix::net::sockopt::set_ip_multicast_if_with_ifindex(

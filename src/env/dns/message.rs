@@ -202,4 +202,44 @@ mod tests {
         assert_eq!(targets(&found), [("10.0.0.9", 0)]);
         assert!(answer(&bytes, 99, "pi.local", DnsKind::A, From::Server).is_none());
     }
+
+    /// Damaged messages are read as something or nothing; a panic would end the agent.
+    #[test]
+    fn damage_is_survived() {
+        let good = reply(
+            7,
+            "www.example",
+            DnsKind::A,
+            vec![
+                ("www.example", RData::CNAME(CNAME(Name::new("a.example").unwrap()))),
+                ("a.example", RData::A(A { address: 1 })),
+            ],
+        );
+        let rounds: u64 =
+            std::env::var("PROMWATCH_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
+        let mut seed = 1u64;
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize % below
+        };
+        for _ in 0..rounds {
+            let mut bytes = good.clone();
+            for _ in 0..1 + random(6) {
+                match random(4) {
+                    0 => bytes.truncate(1 + random(bytes.len())),
+                    1 => bytes.insert(random(bytes.len()), random(256) as u8),
+                    // Compression pointers and lengths are where parsers go wrong.
+                    2 => {
+                        let at = random(bytes.len());
+                        bytes[at] = [0xc0, 0xff, 0x3f, 0x00, 0x40][random(5)];
+                    }
+                    _ => {
+                        let at = random(bytes.len());
+                        bytes[at] = random(256) as u8;
+                    }
+                }
+            }
+            let _ = answer(&bytes, 7, "www.example", DnsKind::A, From::Neighbour);
+        }
+    }
 }

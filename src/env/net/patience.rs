@@ -57,8 +57,7 @@ impl Patience {
             self.check()?;
             let left_ms = until_ms.min(self.deadline_ms).saturating_sub(boottime_ms());
             let slice_ms = left_ms.min(SLICE_MS);
-            let slice = Timespec { tv_sec: 0, tv_nsec: slice_ms as _ };
-            let slice = Timespec { tv_nsec: slice.tv_nsec * 1_000_000, ..slice };
+            let slice = Timespec { tv_sec: 0, tv_nsec: (slice_ms * 1_000_000) as _ };
             match poll(files, Some(&slice)) {
                 Ok(0) if boottime_ms() >= until_ms => return Ok(false),
                 Ok(0) | Err(Errno::INTR) => {}

@@ -16,8 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, SupportedProtocolVersion,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -174,7 +174,25 @@ pub(super) fn classify(error: &Error, peer: &str) -> NetError {
         Error::InvalidCertificate(error) if bound(error).is_some() => NetErrorKind::CertificateDates,
         _ => NetErrorKind::Tls,
     };
-    failure(kind, format!("TLS with {peer}: {error}"))
+    failure(kind, format!("TLS with {peer}: {error}{}", hint(error)))
+}
+
+/// The likely fix.
+fn hint(error: &Error) -> &'static str {
+    match error {
+        Error::InvalidCertificate(error) if bound(error).is_some() => " (is this machine's clock right?)",
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            " (is its authority missing: ca_file, or AWS_CA_BUNDLE for AWS?)"
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => " (is server_name right?)",
+        Error::InvalidMessage(_) => " (does the server speak TLS on this port?)",
+        Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
+            " (does it want a client certificate?)"
+        }
+        _ => "",
+    }
 }
 
 /// The time nearest to the one judged by at which this certificate is good, if only its dates stand in the way.

@@ -17,9 +17,9 @@ use std::fmt;
 pub use scalar::{Scalar, Value};
 
 /// The longest text that is read.
-pub const MAX_TEXT_BYTES: usize = 4 << 20;
+pub const MAX_TEXT_BYTES: usize = 2 << 20;
 /// The largest tree, aliases expanded; each node counts its size and its text.
-pub const MAX_TREE_BYTES: usize = 32 << 20;
+pub const MAX_TREE_BYTES: usize = 16 << 20;
 /// The deepest nesting, aliases expanded.
 pub const MAX_DEPTH: usize = 64;
 

@@ -46,7 +46,7 @@ class Reader:
             data = text if isinstance(text, bytes) else text.encode()
             self.process.stdin.write(b"%d\n" % len(data) + data)
         self.process.stdin.flush()
-        answer = self.process.stdout.readline().decode()
+        answer = self.process.stdout.readline().decode(errors="replace")
         if not answer:
             raise SystemExit(f"a reader died of this configuration:\n{text}")
         verdict, _, rest = answer.rstrip("\n").partition("\t")

@@ -25,14 +25,7 @@ pub(super) fn rules(reader: &mut Reader<'_>, section: &Section<'_>, key: &str) -
 
 fn rule(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<RelabelRule> {
     let action = action(reader, section);
-    let mut source_labels = Vec::new();
-    for (name, at) in section.texts(reader, "source_labels").unwrap_or_default() {
-        // A null item is an empty name, as in Prometheus; a quoted empty one is not valid.
-        if name.is_empty() && !null_at(section, at) {
-            reader.error(at, &section.path_of("source_labels"), "a label name must not be empty", "");
-        }
-        source_labels.push(name.to_owned());
-    }
+    let source_labels = source_labels(reader, section);
     let separator = section.text(reader, "separator").unwrap_or(DEFAULT_SEPARATOR);
     let replacement = section.text(reader, "replacement").unwrap_or(DEFAULT_REPLACEMENT);
     let target_label = section.text(reader, "target_label").unwrap_or("");
@@ -64,9 +57,18 @@ fn rule(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<RelabelRule> {
     }
 }
 
-fn null_at(section: &Section<'_>, at: (usize, usize)) -> bool {
-    let items = section.get("source_labels").and_then(crate::yaml::Node::as_sequence).unwrap_or_default();
-    items.iter().any(|item| item.position() == at && item.is_null())
+/// A null item is an empty name, as in Prometheus; a quoted empty one is not valid.
+fn source_labels(reader: &mut Reader<'_>, section: &Section<'_>) -> Vec<String> {
+    let path = section.path_of("source_labels");
+    let mut labels = Vec::new();
+    for node in section.items(reader, "source_labels") {
+        match node.as_str() {
+            Some("") if !node.is_null() => reader.error(node.position(), &path, "a label name must not be empty", ""),
+            Some(name) => labels.push(name.to_owned()),
+            None => reader.wrong_type(node, &path, "text"),
+        }
+    }
+    labels
 }
 
 fn action(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<RelabelAction> {

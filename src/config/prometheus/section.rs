@@ -66,6 +66,9 @@ impl Reader<'_> {
     }
 
     fn unknown_key(&mut self, entry: &Entry, path: &str, keys: &[&[&str]]) {
+        if self.findings.len() >= MAX_FINDINGS {
+            return; // looking for what was meant costs time
+        }
         let nearest = crate::config::values::nearest(&entry.key, keys.iter().flat_map(|keys| keys.iter().copied()));
         let fix = match nearest {
             Some(nearest) => format!("did you mean `{nearest}`?"),

@@ -73,6 +73,9 @@ fn check_authority(authority: &str) -> Result<&str, &'static str> {
     if port.len() > 1 && digits.len() == port.len() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("the URL's port is not a number");
     }
+    if !host.starts_with('[') && name.contains(['[', ']']) {
+        return Err("only IPv6 addresses stand in brackets in a URL");
+    }
     let allowed = |byte: u8| byte >= 0x80 || byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"%".contains(&byte);
     if !name.bytes().all(allowed) {
         return Err("the URL's host has characters that no host has");

@@ -82,8 +82,9 @@ impl Baselines {
     /// Sets the memory for the table, 0 for the default.
     pub(super) fn set_limit(&mut self, max_bytes: u64) {
         let bytes = if max_bytes == 0 { DEFAULT_BYTES } else { max_bytes };
-        // The table's sizes are powers of two and it fills up to seven eighths.
-        let slots = (bytes / SLOT_BYTES).max(8);
+        // The table's sizes are powers of two and it fills up to seven eighths. While it grows, or is renewed after many
+        // removals, there may be one of twice the size.
+        let slots = (bytes / SLOT_BYTES / 2).max(8);
         let slots = 1_u64 << slots.ilog2();
         self.max_entries = usize::try_from(slots / 8 * 7).unwrap_or(usize::MAX);
     }

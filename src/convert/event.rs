@@ -106,7 +106,9 @@ pub(super) struct Written {
 
 impl Group<'_> {
     /// The group's messages.
-    pub(super) fn write(&self, settings: &ConvertSettings, matcher: &mut Matcher) -> Written {
+    ///
+    /// `scratch` is where a message grows, so that it is allocated once and at its size.
+    pub(super) fn write(&self, settings: &ConvertSettings, matcher: &mut Matcher, scratch: &mut String) -> Written {
         let names: Vec<&str> = self.fields.iter().map(|field| field.name).collect();
         let mut measurements = matcher.measurements(&settings.emf, self.labels, &names);
         let mut written = Written::default();
@@ -120,7 +122,7 @@ impl Group<'_> {
         let all: Vec<usize> = (0..self.fields.len()).collect();
         let most = measurements.iter().map(|m| m.fields.len()).max().unwrap_or(0);
         if most <= MAX_DIRECTIVE_METRICS {
-            self.write_piece(settings, &measurements, &all, &mut written);
+            self.write_piece(settings, &measurements, &all, scratch, &mut written);
             return written;
         }
         let mut first = all;
@@ -128,7 +130,7 @@ impl Group<'_> {
             let late = |m: &Measurement<'_>| m.fields.binary_search(field).is_ok_and(|at| at >= MAX_DIRECTIVE_METRICS);
             !measurements.iter().any(late)
         });
-        self.write_piece(settings, &measurements, &first, &mut written);
+        self.write_piece(settings, &measurements, &first, scratch, &mut written);
         for start in (MAX_DIRECTIVE_METRICS..most).step_by(MAX_DIRECTIVE_METRICS) {
             let of = |m: &Measurement<'_>| {
                 let end = m.fields.len().min(start + MAX_DIRECTIVE_METRICS);
@@ -136,7 +138,7 @@ impl Group<'_> {
             };
             let mut piece: Vec<usize> = measurements.iter().flat_map(of).collect();
             piece.sort_unstable();
-            self.write_piece(settings, &measurements, &piece, &mut written);
+            self.write_piece(settings, &measurements, &piece, scratch, &mut written);
         }
         written
     }
@@ -147,20 +149,19 @@ impl Group<'_> {
         settings: &ConvertSettings,
         measurements: &[Measurement<'_>],
         piece: &[usize],
+        scratch: &mut String,
         written: &mut Written,
     ) {
-        let mut message = String::with_capacity(256 + 48 * piece.len());
-        self.write_message(settings, measurements, piece, &mut message);
-        if message.len() + Event::OVERHEAD_BYTES <= MAX_EVENT_BYTES {
-            message.shrink_to_fit();
-            written.messages.push(message);
+        scratch.clear();
+        self.write_message(settings, measurements, piece, scratch);
+        if scratch.len() + Event::OVERHEAD_BYTES <= MAX_EVENT_BYTES {
+            written.messages.push(scratch.as_str().to_owned());
         } else if piece.len() <= 1 {
             written.oversized += 1;
         } else {
-            drop(message);
             let (left, right) = piece.split_at(piece.len() / 2);
-            self.write_piece(settings, measurements, left, written);
-            self.write_piece(settings, measurements, right, written);
+            self.write_piece(settings, measurements, left, scratch, written);
+            self.write_piece(settings, measurements, right, scratch, written);
         }
     }
 

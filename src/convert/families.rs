@@ -6,8 +6,12 @@ use std::collections::HashMap;
 /// After how many pages without it a family's type is forgotten (Prometheus, `scrape/scrape.go`, `iterDone`).
 const REMEMBERED_PAGES: u8 = 10;
 
-/// The most families that are remembered for one target: what a larger page drops, its next page names again.
-const MAX_FAMILIES: usize = 20_000;
+/// The most memory for the last page's families of one target, and again for those that vanished. What does not fit is
+/// forgotten; the next page names its families again.
+const MAX_BYTES: usize = 1 << 20;
+
+/// What a family takes beside its name.
+const FAMILY_BYTES: usize = 32;
 
 /// Family name -> type.
 type Types = HashMap<Box<str>, MetricType>;
@@ -39,20 +43,26 @@ impl Families {
 
     /// Takes in the metadata of a finished page.
     pub(super) fn turn_page(&mut self, mut page: Types) {
-        if page.len() > MAX_FAMILIES {
+        if bytes(page.keys()) > MAX_BYTES {
             page.clear();
         }
         self.vanished.retain(|name, (_, age)| {
             *age += 1;
             *age <= REMEMBERED_PAGES && !page.contains_key(name)
         });
+        let mut vanished_bytes = bytes(self.vanished.keys());
         for (name, kind) in std::mem::take(&mut self.last) {
-            if !page.contains_key(&name) && self.vanished.len() < MAX_FAMILIES {
+            if !page.contains_key(&name) && vanished_bytes < MAX_BYTES {
+                vanished_bytes += name.len() + FAMILY_BYTES;
                 self.vanished.insert(name, (kind, 1));
             }
         }
         self.last = page;
     }
+}
+
+fn bytes<'a>(names: impl Iterator<Item = &'a Box<str>>) -> usize {
+    names.map(|name| name.len() + FAMILY_BYTES).sum()
 }
 
 /// The name without the suffix of a summary's or histogram's parts; a name that is nothing but the suffix keeps it.
@@ -98,6 +108,22 @@ mod tests {
         ] {
             assert_eq!(families.type_of(&page, exposed.unwrap_or(name), name), want, "{name} {exposed:?}");
         }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_in_bytes() {
+        let page = |start: usize, len: usize| -> Types {
+            let name = |n: usize| format!("{n:_>len$}").into_boxed_str();
+            (start..start + 100).map(|n| (name(n), MetricType::Gauge)).collect()
+        };
+        let mut families = Families::default();
+        for round in 0..20 {
+            families.turn_page(page(round * 100, 10_000));
+            assert!(bytes(families.last.keys()) <= MAX_BYTES);
+            assert!(bytes(families.vanished.keys()) <= MAX_BYTES + 10_100);
+        }
+        families.turn_page(page(0, 20_000));
+        assert!(families.last.is_empty());
     }
 
     #[test]

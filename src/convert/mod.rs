@@ -210,6 +210,7 @@ impl Converter {
     ) {
         kept.sort_by_key(|kept| kept.group);
         let Converted { events, counts } = converted;
+        let mut scratch = String::new();
         let mut fields: Vec<Field<'_>> = Vec::new();
         for run in kept.chunk_by(|a, b| a.group == b.group) {
             fields.clear();
@@ -233,7 +234,7 @@ impl Converter {
             }
             let timestamp_ms = first.timestamp_ms.unwrap_or(start_ms);
             let group = Group { labels: &labels, fields: &fields, distributions, timestamp_ms, span_s: head.span_s };
-            let written = group.write(&self.settings, &mut self.matcher);
+            let written = group.write(&self.settings, &mut self.matcher, &mut scratch);
             let lost = written.oversized + if written.undeclared { fields.len() as u64 } else { 0 };
             counts.oversized += written.oversized;
             counts.undeclared += lost - written.oversized;

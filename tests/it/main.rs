@@ -2,6 +2,7 @@
 
 mod cloudwatch;
 mod configuration;
+mod convert;
 mod differential_relabel;
 mod golden;
 mod host;

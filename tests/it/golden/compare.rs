@@ -118,7 +118,7 @@ fn line([group, stream, scrape]: [&str; 3], event: &Value) -> String {
 
 /// The same text for events that count as equal: numbers by value, members and lists in one order, but for the sets in
 /// `Dimensions`.
-fn canonical(value: &Value, member: &str) -> Value {
+pub fn canonical(value: &Value, member: &str) -> Value {
     match value {
         Value::Number(number) => {
             // Minus zero is zero.

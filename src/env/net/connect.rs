@@ -55,6 +55,7 @@ impl RouteConnector {
         };
         let host = uri.host().unwrap_or_default();
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = &*host.to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let link = match (&self.route.unix_socket, &proxy) {
             (Some(path), _) => {

@@ -121,7 +121,7 @@ var textFragments = []string{
 // labelNumber leaves out what promwatch deliberately does not read in the labels le and quantile.
 func labelNumber(r *rand.Rand) string {
 	for {
-		if s := number(r); !strings.ContainsAny(s, "_xXpP") {
+		if s := number(r); !strings.ContainsAny(s, "xXpP") {
 			return s
 		}
 	}

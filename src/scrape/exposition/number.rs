@@ -16,6 +16,25 @@ pub(super) fn parse(bytes: &[u8]) -> Option<f64> {
     }
 }
 
+/// Reads the number in a label `le` or `quantile`. There, and only there, Prometheus lets `_` stand between digits (and
+/// reads hexadecimal numbers, which are not read here: such a label stays as it is).
+pub(super) fn parse_label(text: &str) -> Option<f64> {
+    if !text.contains('_') {
+        return parse(text.as_bytes());
+    }
+    let ends_in = |part: &str| part.ends_with(|c: char| c.is_ascii_digit());
+    let starts_with = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
+    let mut parts = text.split('_').peekable();
+    let mut plain = String::new();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_some_and(|next| !ends_in(part) || !starts_with(next)) {
+            return None;
+        }
+        plain.push_str(part);
+    }
+    parse(plain.as_bytes())
+}
+
 /// Writes a number as OpenMetrics wants it in the labels `le` and `quantile` (`formatOpenMetricsFloat` in
 /// protobufparse.go): the shortest digits, a fraction or an exponent always.
 pub(super) fn canonical(value: f64) -> String {
@@ -78,6 +97,14 @@ mod tests {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(parse(b"1\xff"), None);
+    }
+
+    #[test]
+    fn numbers_in_labels() {
+        assert_eq!(parse_label("1_000.5_0"), Some(1000.5));
+        for text in ["_1", "1_", "1__0", "1_.5", "1e_5", "_"] {
+            assert_eq!(parse_label(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Series {
 
     /// The value of the label that was pushed last. The numbers in `le` and `quantile` are put into OpenMetrics' form when
     /// the latest TYPE line, whatever its family, says histogram or summary (`normalizeFloatsInLabelValues` in
-    /// openmetricsparse.go). Prometheus reads hexadecimal and `_` there and only there; here such a label stays as it is.
+    /// openmetricsparse.go).
     pub(super) fn push_label_value(&mut self, bytes: &[u8], at: usize, kind: MetricType) -> Result<(), Stop> {
         self.append(bytes, at)?;
         let end = self.text.len();
@@ -77,7 +77,7 @@ impl Series {
         let middle = place.middle as usize;
         if !numeric.is_empty()
             && &self.text[place.start as usize..middle] == numeric
-            && let Some(value) = number::parse(&self.text.as_bytes()[middle..end])
+            && let Some(value) = number::parse_label(&self.text[middle..end])
         {
             self.text.truncate(middle);
             self.text.push_str(&number::canonical(value));

@@ -87,6 +87,9 @@ fn page(random: &mut Random) -> Page {
     Page { samples, types }
 }
 
+/// An event's labels, time and fields.
+type Group = (BTreeMap<String, String>, i64, BTreeMap<String, f64>);
+
 /// A last value: the value, its own time stamp, the scrape.
 type Last = (f64, Option<i64>, u32);
 
@@ -118,7 +121,7 @@ impl Model {
 
     /// The page's events, as JSON, with their times and streams.
     fn events(&mut self, page: &Page, scrape: u32, start_ms: i64, declared: bool) -> Vec<(i64, String, Value)> {
-        let mut groups: Vec<(BTreeMap<String, String>, i64, BTreeMap<String, f64>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for sample in &page.samples {
             let name = sample.labels.name();
             let kind = match name {
@@ -152,10 +155,7 @@ impl Model {
     }
 }
 
-fn finish(
-    (mut labels, time_ms, fields): (BTreeMap<String, String>, i64, BTreeMap<String, f64>),
-    declared: bool,
-) -> (i64, String, Value) {
+fn finish((mut labels, time_ms, fields): Group, declared: bool) -> (i64, String, Value) {
     if !labels.contains_key("job") {
         labels.insert("JobName".to_owned(), "default".to_owned());
     }

@@ -3,13 +3,16 @@
 
 use promwatch::env::{Env, Exchange, Head, Limits, Net, NetError, RealClock, RealDisk, Record, Request};
 use promwatch::host::Host;
-use promwatch::model::settings::DnsKind;
-use std::collections::HashMap;
+use promwatch::model::settings::{DnsKind, HttpClient, ScrapeJob, ScrapeLimits, ScrapeProtocol};
+use promwatch::model::{Endpoint, Labels, Target};
+use promwatch::scrape::Scraper;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 struct NoNet;
@@ -82,6 +85,44 @@ fn series(page: &str) -> HashMap<&str, f64> {
 
 fn types(page: &str) -> HashMap<&str, &str> {
     page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect()
+}
+
+#[test]
+fn the_page_is_scraped_like_an_exporters() {
+    let job = ScrapeJob {
+        job_name: "host".to_owned(),
+        interval_ms: 60_000,
+        timeout_ms: 10_000,
+        scheme: "http".to_owned(),
+        metrics_path: "/metrics".to_owned(),
+        params: BTreeMap::new(),
+        honor_labels: false,
+        honor_timestamps: true,
+        protocols: Vec::new(),
+        fallback_protocol: ScrapeProtocol::Text004,
+        legacy_names: true,
+        compression: true,
+        skip_bad_lines: false,
+        limits: ScrapeLimits::default(),
+        http: HttpClient::default(),
+        relabel: Vec::new(),
+        metric_relabel: Vec::new(),
+        discovery: Vec::new(),
+    };
+    let target = Target {
+        job: Rc::new(job),
+        labels: Labels::from_pairs([("job", "host"), ("instance", "pi4")]),
+        endpoint: Endpoint::Host,
+        interval_ms: 60_000,
+        timeout_ms: 10_000,
+        refused: None,
+    };
+    let env = Env { clock: &RealClock::new(), disk: &RealDisk, net: &NoNet };
+    let page = ours();
+    let scraped = Scraper::new().scrape(&target, 10_000, env, &mut |take| take(page.as_bytes()));
+    let parsed = scraped.outcome.unwrap();
+    assert_eq!(parsed.samples.len(), page.lines().filter(|line| !line.starts_with('#')).count());
+    assert!(parsed.samples.iter().all(|sample| parsed.types.contains_key(sample.labels.name())));
 }
 
 /// Figures that move both ways between two readings.

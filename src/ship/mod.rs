@@ -35,6 +35,7 @@ mod request;
 mod shipper;
 mod sign;
 mod skew;
+mod split;
 mod status;
 
 pub use answer::Rejected;

@@ -80,13 +80,18 @@ impl Wire<'_> {
         Ok(answer)
     }
 
-    /// Asks for nothing but `Date`, without credentials, from a host whose certificate is good but for its dates. True when
+    /// Asks for nothing but `Date`, without credentials, from a host whose certificate is judged by `certificate_time`. True when
     /// the time was learnt.
-    pub(super) fn ask_date(&self, endpoint: &Endpoint, clock: &mut ServiceClock) -> Result<bool, NoAnswer> {
+    pub(super) fn ask_date(
+        &self,
+        endpoint: &Endpoint,
+        certificate_time: CertificateTime,
+        clock: &mut ServiceClock,
+    ) -> Result<bool, NoAnswer> {
         let headers =
             [("host".to_owned(), endpoint.host.clone()), ("user-agent".to_owned(), self.user_agent.to_owned())];
         let sent_ms = self.env.clock.monotonic_ms();
-        let (head, _) = self.exchange("GET", &endpoint.url, &headers, &[], CertificateTime::AnyTime)?;
+        let (head, _) = self.exchange("GET", &endpoint.url, &headers, &[], certificate_time)?;
         Ok(clock.learn(&head, sent_ms, self.env.clock.monotonic_ms()))
     }
 

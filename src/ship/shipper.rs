@@ -219,6 +219,33 @@ impl Shipper {
         }
     }
 
+    /// Learns the service's time from an answer to nothing, without credentials: for a machine whose clock cannot be right.
+    /// The certificate is judged by `certificate_time`; if only its dates stand in the way, by chain and name. True when the
+    /// time was learnt.
+    pub fn ask_the_time(&mut self, limits: Limits, certificate_time: CertificateTime, env: Env<'_>) -> bool {
+        let Ok(endpoint) = self.logs.clone() else { return false };
+        for certificate_time in [certificate_time, CertificateTime::AnyTime] {
+            let wire = Wire {
+                route: &self.route,
+                user_agent: &self.user_agent,
+                region: self.settings.region.as_deref().unwrap_or_default(),
+                limits,
+                certificate_time,
+                env,
+            };
+            match wire.ask_date(&endpoint, certificate_time, &mut self.clock) {
+                Ok(learnt) => return learnt,
+                Err(NoAnswer::Net(error)) if error.kind == NetErrorKind::CertificateDates => {}
+                Err(NoAnswer::Net(error)) => {
+                    self.note(Trouble::Offline, format!("asking for the time: {error}"), env.clock);
+                    return false;
+                }
+                Err(NoAnswer::Unsigned(_)) => return false,
+            }
+        }
+        false
+    }
+
     /// Nothing is worth trying before this time since boot, in milliseconds.
     pub fn not_before_ms(&self) -> u64 {
         self.backoff.until_ms
@@ -282,7 +309,7 @@ impl Shipper {
 
     fn learn_date(&mut self, work: &Work<'_>, endpoint: &Endpoint) -> Step {
         let wire = Self::wire(&self.clock, (&self.settings, &self.route, &self.user_agent), work);
-        match wire.ask_date(endpoint, &mut self.clock) {
+        match wire.ask_date(endpoint, CertificateTime::AnyTime, &mut self.clock) {
             Ok(true) => Step::Progress,
             Ok(false) => self.wait(work, Trouble::Offline, Pace::Outage, Asked::default(), "the answer holds no Date"),
             Err(error) => self.no_answer(work, endpoint, "asking for the time", error),

@@ -409,6 +409,17 @@ impl Spool {
         std::mem::take(&mut self.losses)
     }
 
+    /// What was lost since the last look, by whatever call: to be counted before the next.
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        std::mem::take(&mut self.losses)
+    }
+
+    /// Takes over new bounds; they hold from the next [`Self::enforce_bounds`] or append on.
+    pub fn reconfigure(&mut self, settings: &BufferSettings) {
+        self.max_bytes = settings.max_bytes;
+        self.max_age_ms = settings.max_age_ms;
+    }
+
     /// Ends: everything is made certain.
     pub fn close(mut self, disk: &dyn Disk) -> Result<(), SpoolError> {
         let synced = self.sync(disk);

@@ -1,0 +1,132 @@
+//! What is being sent, how much at once, and when the backlog may have its turn.
+//!
+//! A batch is gathered from the lane or from the spool and kept, byte for byte, until CloudWatch Logs has answered for
+//! good; only then are its records let go. One that got no answer is sent again unchanged, so an answer that was lost
+//! costs one duplicated batch at most.
+
+use super::lane::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_SPAN_MS_MAX};
+use crate::model::settings::UploadSettings;
+use crate::model::{Event, StreamKey};
+use crate::ship::Batch;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// The first body on an unknown link, compressed bytes: 5 kB/s take it in less than a second.
+const WINDOW_START_BYTES: u64 = 4 << 10;
+/// A request that took less than this lets the next body be twice as large.
+const QUICK_MS: u64 = 1_000;
+/// A request that took longer than this halves it.
+const SLOW_MS: u64 = 1_500;
+
+/// Where the events of a batch are kept until it is acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A record in the lane.
+    Lane(u64),
+    /// A record in the spool.
+    Spool(u64),
+    /// The marker event for a loss: the place in the state's list.
+    Marker,
+}
+
+/// What is being sent.
+pub struct InFlight {
+    /// Bodies still to be sent, the first of them now.
+    pub parts: VecDeque<Batch>,
+    /// What is let go when the last part has been accepted.
+    pub sources: Vec<Source>,
+    /// It comes from the spool and counts against the backlog's budget.
+    pub backlog: bool,
+    /// Wall minus monotonic time that the times in it rest on.
+    pub base_ms: i64,
+    /// Events of parts that were accepted or dropped: counted already, while their records are still held.
+    pub settled: u64,
+    /// Events too old for the service, to be counted as dropped with the release.
+    pub expired: Vec<Event>,
+    /// Attempts of the present part that ran out of time.
+    pub timeouts: u32,
+}
+
+/// What went out since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// Requests to CloudWatch Logs with events in them.
+    pub requests: u64,
+    /// Their bodies.
+    pub body_bytes: u64,
+}
+
+impl InFlight {
+    /// Part of it has been accepted: it can no longer be put together anew.
+    pub fn has_begun(&self) -> bool {
+        self.settled > 0
+    }
+}
+
+/// The size of batches, and the backlog's budget.
+pub struct Pace {
+    window_bytes: u64,
+    /// Billed bytes for a compressed byte, as seen lately.
+    ratio: u64,
+    /// The backlog waits until then (monotonic).
+    pub backlog_not_before_ms: u64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { window_bytes: WINDOW_START_BYTES, ratio: 6, backlog_not_before_ms: 0 }
+    }
+}
+
+impl Pace {
+    /// How much to gather for the next batch, as a batch counts bytes.
+    pub fn billed_bytes_max(&self) -> u64 {
+        (self.window_bytes * self.ratio).clamp(1, BATCH_BYTES_MAX)
+    }
+
+    /// Learns from a request that was answered.
+    pub fn answered(&mut self, batch: &Batch, duration_ms: u64) {
+        let body_bytes = batch.body_bytes().max(1);
+        self.ratio = (batch.billed_bytes / body_bytes).clamp(1, 50);
+        // A small body says nothing about a large window.
+        if duration_ms > SLOW_MS {
+            self.window_bytes = (body_bytes / 2).max(WINDOW_START_BYTES / 4);
+        } else if duration_ms < QUICK_MS && body_bytes * 2 >= self.window_bytes {
+            self.window_bytes = (self.window_bytes * 2).min(BATCH_BYTES_MAX);
+        }
+    }
+
+    /// Learns from a request that ran out of time, or from a link that was down.
+    pub fn failed(&mut self) {
+        self.window_bytes = WINDOW_START_BYTES;
+    }
+
+    /// Charges a backlog request to the budget.
+    pub fn charge(&mut self, body_bytes: u64, settings: &UploadSettings, now_ms: u64) {
+        let by_requests_ms = 1000.0 / settings.backlog_requests_per_second.max(0.001);
+        let by_bytes_ms = body_bytes * 1000 / settings.backlog_bytes_per_second.max(1);
+        self.backlog_not_before_ms = now_ms + (by_requests_ms as u64).max(by_bytes_ms);
+    }
+}
+
+/// Cuts events into batches by the limits of the API and by the window; the events may come in any order.
+pub fn encode(key: &Rc<StreamKey>, mut events: Vec<Event>, billed_bytes_max: u64, compress: bool) -> VecDeque<Batch> {
+    events.sort_by_key(|event| event.timestamp_ms);
+    let mut parts = VecDeque::new();
+    let mut rest = events.as_slice();
+    while let Some(first) = rest.first() {
+        let (mut count, mut bytes) = (0, 0);
+        for event in rest.iter().take(BATCH_EVENTS_MAX) {
+            bytes += event.billed_bytes() as u64;
+            let over = bytes > billed_bytes_max || event.timestamp_ms - first.timestamp_ms >= BATCH_SPAN_MS_MAX;
+            if count > 0 && over {
+                break;
+            }
+            count += 1;
+        }
+        let (part, others) = rest.split_at(count);
+        parts.push_back(Batch::encode(key, part, compress));
+        rest = others;
+    }
+    parts
+}

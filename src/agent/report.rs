@@ -1,0 +1,248 @@
+//! What the agent tells of itself: counts, losses, the status file.
+
+use super::counts::{Counts, DropReason};
+use super::delivery::Source;
+use super::schedule::Entry;
+use super::state::State;
+use super::status::{
+    Backlog, ClockStatus, CredentialStatus, DiskStatus, EventCounts, Status, TargetStatus, UpstreamStatus,
+};
+use super::{Agent, STATUS_MS};
+use crate::convert::ConvertCounts;
+use crate::env::Env;
+use crate::model::{Event, StreamKey};
+use crate::scrape::{ScrapeErrorKind, Scraped};
+use crate::spool::{Loss, Recovery};
+
+/// How much of the time since the last report the loop was at work.
+pub(super) struct Busy {
+    since_ms: u64,
+    busy_ms: u64,
+}
+
+impl Busy {
+    pub(super) fn new(now_ms: u64) -> Self {
+        Self { since_ms: now_ms, busy_ms: 0 }
+    }
+
+    pub(super) fn add(&mut self, ms: u64) {
+        self.busy_ms += ms;
+    }
+
+    fn take_percent(&mut self, now_ms: u64) -> u64 {
+        let percent = self.busy_ms * 100 / (now_ms - self.since_ms).max(1);
+        *self = Self::new(now_ms);
+        percent.min(100)
+    }
+}
+
+impl Agent {
+    pub(super) fn take_over(&mut self, recovery: &Recovery) {
+        self.damaged_records += recovery.damaged;
+        self.keeper.learn_boots(&recovery.boots);
+        if recovery.events > 0 || recovery.damaged > 0 || recovery.newer > 0 {
+            log::info!(
+                "the buffer holds {} events of an earlier run; {} records are damaged, {} belong to a newer version",
+                recovery.events,
+                recovery.damaged,
+                recovery.newer
+            );
+        }
+    }
+
+    pub(super) fn pending_events(&self) -> u64 {
+        let settled = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.settled);
+        let held = self.lane.events() + self.storage.spool_ref().map_or(0, |spool| spool.pending().events);
+        held.saturating_sub(settled)
+    }
+
+    pub(super) fn note_scrape(&mut self, index: usize, scraped: &Scraped, env: Env<'_>) {
+        let entry = self.schedule.entry_mut(index);
+        let health = &mut entry.health;
+        let was_up = health.up;
+        health.scrapes += 1;
+        health.last_scrape_ms = scraped.report.start_ms;
+        health.last_duration_ms = scraped.report.duration_ms;
+        health.last_samples = scraped.report.samples_scraped;
+        health.lines_skipped += scraped.report.lines_skipped;
+        health.up = Some(scraped.outcome.is_ok());
+        let (job, instance) = (entry.target.job.job_name.as_str(), entry.target.instance());
+        match &scraped.outcome {
+            Ok(_) => {
+                entry.hung = 0;
+                if was_up == Some(false) {
+                    log::info!("target {job} {instance} is up again");
+                }
+            }
+            Err(error) => {
+                entry.hung = if error.kind == ScrapeErrorKind::Timeout { entry.hung + 1 } else { 0 };
+                health.failures += 1;
+                *health.failures_by_kind.entry(error.kind.as_str()).or_default() += 1;
+                let text = error.to_string();
+                // A target that stays down is said once, and again when the reason changes.
+                if was_up != Some(false) || health.last_error.as_ref().is_none_or(|(_, last)| *last != text) {
+                    log::warn!("target down: {text}");
+                }
+                health.last_error = Some((env.clock.wall_ms(), text));
+            }
+        }
+    }
+
+    pub(super) fn note_left_out(&mut self, counts: &ConvertCounts) {
+        let reasons = [
+            ("unsupported_type", counts.unsupported_type),
+            ("no_type", counts.no_type),
+            ("not_finite", counts.not_finite),
+            ("first_seen", counts.first_seen),
+            ("not_advancing", counts.not_advancing),
+            ("oversized", counts.oversized),
+            ("undeclared", counts.undeclared),
+            ("baselines_evicted", counts.baselines_evicted),
+            ("baselines_refused", counts.baselines_refused),
+        ];
+        for (reason, samples) in reasons.into_iter().filter(|(_, samples)| *samples > 0) {
+            *self.left_out.entry(reason.to_owned()).or_default() += samples;
+        }
+    }
+
+    /// Counts events as dropped and remembers them for a marker event.
+    pub(super) fn lose(&mut self, reason: DropReason, key: &StreamKey, events: &[Event]) {
+        let times = || events.iter().map(|event| event.timestamp_ms);
+        if let (Some(from_ms), Some(to_ms)) = (times().min(), times().max()) {
+            self.note_loss(reason, key, events.len() as u64, from_ms, to_ms);
+        }
+    }
+
+    pub(super) fn note_loss(&mut self, reason: DropReason, key: &StreamKey, events: u64, from_ms: i64, to_ms: i64) {
+        self.counts.drop_events(reason, events);
+        let telling = self.in_flight.as_ref().is_some_and(|in_flight| in_flight.sources.contains(&Source::Marker));
+        self.state.lose(usize::from(telling), key, reason, events, from_ms, to_ms);
+    }
+
+    pub(super) fn note_spool_loss(&mut self, loss: &Loss) {
+        note_loss_of_spool(&mut self.counts, &mut self.state, loss);
+    }
+
+    /// Counts what the spool has lost: to make room, or because it was damaged.
+    pub(super) fn collect_losses(&mut self) {
+        let losses = self.storage.spool().map(crate::spool::Spool::take_losses).unwrap_or_default();
+        for loss in &losses {
+            self.note_spool_loss(loss);
+        }
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status_line(&self) -> String {
+        let entries = self.schedule.entries();
+        let up = entries.iter().filter(|entry| entry.health.up == Some(true)).count();
+        let link = if self.link_down_since_ms.is_some() { "down" } else { "up" };
+        format!(
+            "{up} of {} targets up, link {link}, {} events delivered, {} waiting, {} dropped",
+            entries.len(),
+            self.counts.delivered,
+            self.pending_events(),
+            self.counts.dropped_total()
+        )
+    }
+
+    pub(super) fn write_status(&mut self, env: Env<'_>) {
+        self.status_due_ms = env.clock.monotonic_ms() + STATUS_MS;
+        let Some(path) = self.status_path.clone() else { return };
+        let status = self.status(env);
+        if let Err(error) = status.write(&path, env.disk) {
+            log::debug!("{}: {error}", path.display());
+        }
+    }
+
+    /// How the agent is.
+    pub fn status(&mut self, env: Env<'_>) -> Status {
+        let busy_percent = self.busy.take_percent(env.clock.monotonic_ms());
+        let pending = self.storage.spool_ref().map(crate::spool::Spool::pending);
+        let upload = self.shipper.status(env.clock);
+        let disk_error = self.storage.last_error().cloned();
+        let wall_minus_monotonic_ms = env.clock.wall_ms() - env.clock.monotonic_ms().cast_signed();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_ms: self.started_ms,
+            written_ms: env.clock.wall_ms(),
+            events: EventCounts {
+                produced: self.counts.produced,
+                delivered: self.counts.delivered,
+                pending: self.pending_events(),
+                dropped: self.counts.dropped.iter().map(|(r, n)| (r.as_str().to_owned(), *n)).collect(),
+            },
+            backlog: Backlog {
+                events: pending.as_ref().map_or(0, |pending| pending.events),
+                bytes: pending.as_ref().map_or(0, |pending| pending.bytes),
+                oldest_ms: pending.as_ref().and_then(|pending| pending.oldest_ms),
+                memory_events: self.lane.events(),
+                memory_bytes: self.lane.billed_bytes(),
+                damaged_records: self.damaged_records,
+            },
+            targets: self.schedule.entries().iter().map(target_status).collect(),
+            discovery_errors: self
+                .discoverer
+                .errors()
+                .iter()
+                .map(|e| format!("{} {}: {}", e.job, e.source, e.text))
+                .collect(),
+            upstreams: vec![UpstreamStatus {
+                endpoint: upload.endpoint.clone().unwrap_or_default(),
+                up: upload.trouble.map(|_| false).or(upload.delivered_ms.map(|_| true)),
+                trouble: upload.trouble.map(|trouble| trouble.as_str().to_owned()),
+                down_since_ms: self.link_down_since_ms.map(|ms| ms.cast_signed() + wall_minus_monotonic_ms),
+                last_error: upload.last_error.clone(),
+                last_error_ms: upload.last_error_ms,
+                requests: self.sent.requests,
+                body_bytes: self.sent.body_bytes,
+                held_streams: upload.held_streams,
+            }],
+            clock: ClockStatus {
+                standing: self.keeper.standing(env.clock).as_str().to_owned(),
+                skew_ms: self.keeper.skew_ms(),
+            },
+            credentials: CredentialStatus {
+                source: upload.credentials.clone(),
+                expires_ms: upload.credentials_expire_ms,
+            },
+            disk: DiskStatus {
+                buffer: if self.storage.usable(env.clock.monotonic_ms()) { "disk" } else { "memory" }.to_owned(),
+                dir: self.storage.dir().map(|dir| dir.display().to_string()),
+                last_error: disk_error.as_ref().map(|(_, text)| text.clone()),
+                last_error_ms: disk_error.as_ref().map(|(ms, _)| *ms),
+            },
+            busy_percent,
+            samples_left_out: self.left_out.clone(),
+        }
+    }
+}
+
+/// Counts what the spool lost and remembers it for a marker event in the stream it was for.
+pub(super) fn note_loss_of_spool(counts: &mut Counts, state: &mut State, loss: &Loss) {
+    let reason = DropReason::from_word(loss.reason.as_str()).unwrap_or(DropReason::Damaged);
+    log::warn!("{} buffered events are lost: {}", loss.events, reason.as_str());
+    counts.drop_events(reason, loss.events);
+    if let Some(key) = &loss.key {
+        // The first one may be on its way already.
+        state.lose(1, key, reason, loss.events, loss.from_ms, loss.to_ms);
+    }
+}
+
+fn target_status(entry: &Entry) -> TargetStatus {
+    let health = &entry.health;
+    TargetStatus {
+        job: entry.target.labels.get("job").unwrap_or("").to_owned(),
+        instance: entry.target.instance().to_owned(),
+        up: health.up,
+        scrapes: health.scrapes,
+        failures: health.failures,
+        failures_by_kind: health.failures_by_kind.iter().map(|(kind, n)| ((*kind).to_owned(), *n)).collect(),
+        last_scrape_ms: health.last_scrape_ms,
+        last_duration_ms: health.last_duration_ms,
+        last_samples: health.last_samples,
+        lines_skipped: health.lines_skipped,
+        last_error: health.last_error.as_ref().map(|(_, text)| text.clone()),
+        last_error_ms: health.last_error.as_ref().map(|(ms, _)| *ms),
+    }
+}

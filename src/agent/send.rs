@@ -1,0 +1,385 @@
+//! One delivery attempt: choose what goes next, give it its times, take one step, and act on the answer.
+//!
+//! ```text
+//!            gather                    accepted
+//!  [nothing] -------> [in flight] ----------------> records let go, next
+//!                      |  ^   |
+//!             no answer|  |   | too large: halved; never acceptable: dropped and counted
+//!                      v  |   v
+//!                     [waits as shipped says]
+//! ```
+
+use super::counts::DropReason;
+use super::delivery::{InFlight, Source, encode};
+use super::lane::BATCH_BYTES_MAX;
+use super::time::{Standing, certificate_time};
+use super::{Agent, FLUSH_SHARE_PERCENT, restamp};
+use crate::env::{Env, Limits};
+use crate::model::settings::Expired;
+use crate::model::{Event, StreamKey};
+use crate::ship::{Rejected, Step, Trouble};
+use crate::spool::{BatchLimits, SpoolBatch};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// An attempt always gets this long, and gives up when nothing has moved for as long.
+const STALL_MS: u64 = 2_000;
+/// While bytes move an attempt may take this long.
+const ATTEMPT_MS: u64 = 10_000;
+/// While the clock is not credible, AWS is asked for the time this often.
+const PROBE_MS: u64 = 30_000;
+/// CloudWatch Logs refuses older events (PutLogEvents, API reference); a minute less, for the way there.
+const TOO_OLD_MS: i64 = 14 * 24 * 3_600_000 - 60_000;
+/// How long to wait before looking again for something in the backlog that may be sent.
+const IDLE_MS: u64 = 5_000;
+/// A body that ran out of time this often is cut in halves.
+const TIMEOUTS_MAX: u32 = 3;
+
+impl Agent {
+    /// Whether there is a clock to send with.
+    pub(super) fn may_send(&self, env: Env<'_>) -> bool {
+        self.keeper.standing(env.clock) != Standing::NotCredible
+    }
+
+    /// When the next attempt is due, if there is anything to send.
+    pub(super) fn delivery_wakeup_ms(&self) -> Option<u64> {
+        let flush_ms = self.settings.upload.flush_interval_ms;
+        let flush_ms = flush_ms.min(self.settings.buffer.sync_interval_ms * FLUSH_SHARE_PERCENT / 100);
+        let lane_ms = self.lane.front().map(|record| {
+            if self.lane.billed_bytes() >= BATCH_BYTES_MAX {
+                record.monotonic_ms
+            } else {
+                record.monotonic_ms + flush_ms
+            }
+        });
+        let now = Some(0);
+        let in_flight_ms = if self.in_flight.is_some() { now } else { None };
+        let marker_ms = if self.state.losses.is_empty() { None } else { now };
+        let backlog_ms = self.has_backlog().then_some(self.pace.backlog_not_before_ms);
+        let due_ms = [in_flight_ms, lane_ms, marker_ms, backlog_ms].into_iter().flatten().min()?;
+        Some(due_ms.max(self.shipper.not_before_ms()).max(if self.held_logged { self.probe_due_ms } else { 0 }))
+    }
+
+    /// When the oldest live events have waited long enough for company.
+    fn lane_due_ms(&self) -> Option<u64> {
+        let front = self.lane.front()?;
+        if self.stopping || self.lane.billed_bytes() >= BATCH_BYTES_MAX {
+            return Some(front.monotonic_ms);
+        }
+        let before_sync_ms = self.settings.buffer.sync_interval_ms * FLUSH_SHARE_PERCENT / 100;
+        Some(front.monotonic_ms + self.settings.upload.flush_interval_ms.min(before_sync_ms))
+    }
+
+    pub(super) fn delivery_due_ms(&self, now_ms: u64, env: Env<'_>) -> Option<u64> {
+        let due_ms = self.delivery_wakeup_ms().filter(|due_ms| *due_ms <= now_ms)?;
+        if self.may_send(env) { Some(due_ms) } else { Some(due_ms.max(self.probe_due_ms)).filter(|due| *due <= now_ms) }
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.storage.spool_ref().is_some_and(|spool| spool.pending().records > 0)
+    }
+
+    /// One attempt.
+    pub(super) fn deliver(&mut self, env: Env<'_>) {
+        if !self.may_send(env) {
+            self.ask_the_time(env);
+            return;
+        }
+        self.held_logged = false;
+        self.rebuild_if_the_clock_moved(env);
+        if self.in_flight.is_none() {
+            self.in_flight = self.gather(env);
+        }
+        let Some(mut in_flight) = self.in_flight.take() else { return };
+        let Some(batch) = in_flight.parts.front() else {
+            self.release(&in_flight, env);
+            return;
+        };
+        let started_ms = env.clock.monotonic_ms();
+        let limits = Limits { total_ms: self.attempt_ms(started_ms), stall_ms: STALL_MS };
+        let step = self.shipper.step(batch, limits, certificate_time(&self.keeper, env), env);
+        let took_ms = env.clock.monotonic_ms() - started_ms;
+        if !matches!(step, Step::Progress | Step::Hold { .. }) {
+            self.sent.requests += 1;
+            self.sent.body_bytes += batch.body_bytes();
+        }
+        match step {
+            Step::Progress => {}
+            Step::Delivered { rejected } => {
+                self.pace.answered(batch, took_ms);
+                if in_flight.backlog {
+                    self.pace.charge(batch.body_bytes(), &self.settings.upload, env.clock.monotonic_ms());
+                }
+                self.link_is_up(env);
+                if !in_flight.sources.contains(&Source::Marker) {
+                    self.count_delivered(batch.events, &rejected, &batch.key, (batch.first_ms, batch.last_ms));
+                }
+                in_flight.settled += u64::from(batch.events);
+                in_flight.parts.pop_front();
+                in_flight.timeouts = 0;
+            }
+            Step::Wait => {
+                self.pace.failed();
+                if self.shipper.status(env.clock).trouble == Some(Trouble::TimedOut) {
+                    in_flight.timeouts += 1;
+                }
+                if in_flight.timeouts >= TIMEOUTS_MAX {
+                    in_flight.timeouts = 0;
+                    halve(&mut in_flight.parts);
+                }
+                self.link_is_down(env);
+            }
+            Step::Hold { .. } => {
+                // Only this stream has to wait: its records go to the disk in their turn, others take their place here.
+                if !in_flight.has_begun() {
+                    return;
+                }
+            }
+            Step::Split => {
+                if !halve(&mut in_flight.parts) {
+                    self.refuse(&mut in_flight, "CloudWatch Logs takes it neither whole nor in parts");
+                }
+            }
+            Step::Drop { reason } => self.refuse(&mut in_flight, &reason),
+        }
+        if in_flight.parts.is_empty() {
+            self.release(&in_flight, env);
+        } else {
+            self.in_flight = Some(in_flight);
+        }
+    }
+
+    /// While bytes move an attempt may take its time, but not so long that live events miss their time on the disk.
+    fn attempt_ms(&self, now_ms: u64) -> u64 {
+        let sync_ms = self.settings.buffer.sync_interval_ms + 1_000;
+        let left_ms = self.lane.front().map_or(ATTEMPT_MS, |r| (r.monotonic_ms + sync_ms).saturating_sub(now_ms));
+        if self.storage.dir().is_some() { left_ms.clamp(STALL_MS, ATTEMPT_MS) } else { ATTEMPT_MS }
+    }
+
+    fn gather(&mut self, env: Env<'_>) -> Option<InFlight> {
+        let now_ms = env.clock.monotonic_ms();
+        if self.lane_due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            return self.gather_lane(env);
+        }
+        if let Some(loss) = self.state.losses.first() {
+            let key = Rc::new(StreamKey { group: loss.group.clone(), stream: loss.stream.clone() });
+            let timestamp_ms = self.keeper.now_ms(env.clock);
+            let event = Event { key: Rc::clone(&key), timestamp_ms, own_time: true, message: loss.message() };
+            return self.in_flight_of(key, vec![event], vec![Source::Marker], false, env);
+        }
+        if self.pace.backlog_not_before_ms <= now_ms { self.gather_backlog(env) } else { None }
+    }
+
+    fn gather_lane(&mut self, env: Env<'_>) -> Option<InFlight> {
+        let ids = self.lane.next_batch(self.pace.billed_bytes_max());
+        let mut events = Vec::new();
+        let mut key = None;
+        for id in &ids {
+            let Some(record) = self.lane.get(*id) else { continue };
+            key.get_or_insert_with(|| Rc::clone(&record.key));
+            let placement = self.keeper.place(env.clock.boot_id(), record.monotonic_ms, record.wall_ms);
+            events.extend(record.events.iter().cloned().map(|mut event| {
+                restamp::shift(&mut event, placement.delta_ms);
+                event
+            }));
+        }
+        self.in_flight_of(key?, events, ids.into_iter().map(Source::Lane).collect(), false, env)
+    }
+
+    fn gather_backlog(&mut self, env: Env<'_>) -> Option<InFlight> {
+        let keep = self.settings.buffer.expired == Expired::Keep;
+        let limits = BatchLimits {
+            billed_bytes: self.pace.billed_bytes_max(),
+            not_before_ms: keep.then(|| self.keeper.now_ms(env.clock) - TOO_OLD_MS),
+            ..BatchLimits::default()
+        };
+        let SpoolBatch { key, records, .. } = self.next_spool_batch(limits, env)?;
+        let (mut events, mut sources) = (Vec::new(), Vec::new());
+        for record in records {
+            let meta = &record.meta;
+            let placement = self.keeper.place(meta.boot_id, meta.monotonic_ms, meta.wall_ms);
+            // A boot whose clock was confirmed when the scrape was written down needs no estimate.
+            let estimated = placement.estimated && !meta.clock_confirmed;
+            sources.push(Source::Spool(meta.sequence));
+            events.extend(record.events.into_iter().map(|mut event| {
+                if estimated || !placement.estimated {
+                    restamp::shift(&mut event, placement.delta_ms);
+                }
+                if estimated && !event.own_time {
+                    restamp::mark_estimated(&mut event);
+                }
+                event
+            }));
+        }
+        self.in_flight_of(key, events, sources, true, env)
+    }
+
+    fn next_spool_batch(&mut self, limits: BatchLimits, env: Env<'_>) -> Option<SpoolBatch> {
+        let spool = self.storage.spool()?;
+        let streams = spool.streams();
+        let mut found = None;
+        // The stream that has waited longest first, but one that the service refuses must not keep the others waiting.
+        for stream in
+            streams.iter().filter(|stream| self.shipper.held_until_ms(&stream.key) <= env.clock.monotonic_ms())
+        {
+            match spool.next_batch_of(&stream.key, limits, env.disk) {
+                Ok(Some(batch)) => {
+                    found = Some(batch);
+                    break;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.storage.give_up(&error, env);
+                    break;
+                }
+            }
+        }
+        self.collect_losses();
+        if found.is_none() {
+            // Nothing that may be sent now: no need to look again at once.
+            self.pace.backlog_not_before_ms = env.clock.monotonic_ms() + IDLE_MS;
+        }
+        found
+    }
+
+    /// Applies the rule for expired events and cuts the rest into bodies.
+    fn in_flight_of(
+        &mut self,
+        key: Rc<StreamKey>,
+        mut events: Vec<Event>,
+        sources: Vec<Source>,
+        backlog: bool,
+        env: Env<'_>,
+    ) -> Option<InFlight> {
+        let now_ms = self.keeper.now_ms(env.clock);
+        let limit_ms = now_ms - TOO_OLD_MS;
+        let mut too_old = Vec::new();
+        match self.settings.buffer.expired {
+            Expired::Restamp => {
+                for event in events.iter_mut().filter(|event| event.timestamp_ms < limit_ms) {
+                    restamp::restamp(event, now_ms);
+                }
+            }
+            Expired::Drop | Expired::Keep => {
+                let (kept, expired): (Vec<_>, Vec<_>) =
+                    events.into_iter().partition(|event| event.timestamp_ms >= limit_ms);
+                events = kept;
+                too_old = expired;
+            }
+        }
+        let window = self.pace.billed_bytes_max().max(if backlog { 1 } else { 64 << 10 });
+        let parts = encode(&key, events, window, self.settings.upload.compress);
+        let base_ms = self.keeper.base_ms();
+        Some(InFlight { parts, sources, backlog, base_ms, settled: 0, expired: too_old, timeouts: 0 })
+    }
+
+    /// A batch that was built before the clock moved has the wrong times. It is built again, unless part of it has been
+    /// accepted already: a time that is wrong is better than an event that is there twice.
+    fn rebuild_if_the_clock_moved(&mut self, _env: Env<'_>) {
+        let moved =
+            |in_flight: &InFlight| !in_flight.has_begun() && (in_flight.base_ms - self.keeper.base_ms()).abs() > 1_000;
+        if self.in_flight.as_ref().is_some_and(moved) {
+            self.in_flight = None;
+        }
+    }
+
+    /// Lets go of records that have been delivered or dropped for good.
+    fn release(&mut self, in_flight: &InFlight, env: Env<'_>) {
+        if let Some(event) = in_flight.expired.first() {
+            let key = Rc::clone(&event.key);
+            self.lose(DropReason::Expired, &key, &in_flight.expired);
+        }
+        let mut sequences = Vec::new();
+        for source in &in_flight.sources {
+            match source {
+                Source::Lane(id) => drop(self.lane.remove(*id)),
+                Source::Spool(sequence) => sequences.push(*sequence),
+                Source::Marker => {
+                    self.state.losses.remove(0);
+                    self.save_state(env);
+                }
+            }
+        }
+        if !sequences.is_empty()
+            && let Some(spool) = self.storage.spool()
+            && let Err(error) = spool.ack(&sequences, env.disk)
+        {
+            self.storage.give_up(&error, env);
+        }
+        self.collect_losses();
+    }
+
+    fn refuse(&mut self, in_flight: &mut InFlight, why: &str) {
+        if let Some(batch) = in_flight.parts.pop_front()
+            && !in_flight.sources.contains(&Source::Marker)
+        {
+            log::error!("{} events for {} are dropped: {why}", batch.events, batch.key.stream);
+            self.note_loss(DropReason::Refused, &batch.key, batch.events.into(), batch.first_ms, batch.last_ms);
+            in_flight.settled += u64::from(batch.events);
+        }
+    }
+
+    fn count_delivered(&mut self, events: u32, rejected: &Rejected, key: &StreamKey, times: (i64, i64)) {
+        let reasons = [
+            (DropReason::TooOld, rejected.too_old),
+            (DropReason::TooNew, rejected.too_new),
+            (DropReason::PastRetention, rejected.expired),
+        ];
+        let mut accepted = u64::from(events);
+        for (reason, count) in reasons {
+            if count > 0 {
+                let count = u64::from(count).min(accepted);
+                log::warn!("CloudWatch Logs rejected {count} events for {}: {}", key.stream, reason.as_str());
+                self.note_loss(reason, key, count, times.0, times.1);
+                accepted -= count;
+            }
+        }
+        self.counts.delivered += accepted;
+    }
+
+    fn link_is_up(&mut self, env: Env<'_>) {
+        let Some(since_ms) = self.link_down_since_ms.take() else { return };
+        let now_ms = env.clock.monotonic_ms();
+        let outage_ms = now_ms.saturating_sub(since_ms);
+        log::info!("CloudWatch Logs answers again after {} s; {} events wait", outage_ms / 1000, self.pending_events());
+        // A whole fleet comes back at the same moment: the backlog waits a random while, at most a tenth of the outage.
+        let longest_ms = self.settings.upload.jitter_ms.min(outage_ms / 10);
+        if longest_ms > 0 {
+            self.pace.backlog_not_before_ms = now_ms + env.clock.random() % (longest_ms + 1);
+        }
+        self.save_state(env);
+    }
+
+    fn link_is_down(&mut self, env: Env<'_>) {
+        if self.link_down_since_ms.is_none() {
+            self.link_down_since_ms = Some(env.clock.monotonic_ms());
+            let status = self.shipper.status(env.clock);
+            let why = status.last_error.as_deref().unwrap_or("no answer");
+            let where_to = if self.storage.usable(env.clock.monotonic_ms()) { "on disk" } else { "in memory" };
+            log::warn!("nothing can be delivered, events are buffered {where_to}: {why}");
+            self.save_state(env);
+        }
+    }
+
+    /// With a clock that cannot be right no event is sent. AWS is asked for the time.
+    fn ask_the_time(&mut self, env: Env<'_>) {
+        self.probe_due_ms = env.clock.monotonic_ms() + PROBE_MS;
+        if !self.held_logged {
+            self.held_logged = true;
+            log::warn!(
+                "the clock cannot be right (before the release of this version); events wait until the time is known"
+            );
+        }
+        let limits = Limits { total_ms: ATTEMPT_MS, stall_ms: STALL_MS };
+        self.shipper.ask_the_time(limits, certificate_time(&self.keeper, env), env);
+    }
+}
+
+/// Cuts the body that is being sent into two; false when it holds a single event.
+fn halve(parts: &mut VecDeque<crate::ship::Batch>) -> bool {
+    let Some((first, second)) = parts.front().and_then(crate::ship::Batch::split) else { return false };
+    parts.pop_front();
+    parts.push_front(second);
+    parts.push_front(first);
+    true
+}

@@ -1,1 +1,109 @@
-//! (room under construction)
+//! The user's side: one file per command. Each takes what was typed and returns the exit code.
+//!
+//! Standard output carries results only (events, tables, findings of `check`); everything else goes to standard error.
+
+mod args;
+mod buffer;
+mod check;
+mod once;
+mod run;
+mod status;
+
+pub use args::{Args, BufferCommand, Command, HELP, Select, parse};
+
+use crate::config::{self, Loaded, Severity, Sources, Surroundings};
+use crate::env::{Clock as _, RealClock, RealDisk};
+use crate::logger;
+use crate::model::settings::Settings;
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+/// Done.
+pub const EXIT_OK: u8 = 0;
+/// Failed, or something was damaged or skipped.
+pub const EXIT_FAILED: u8 = 1;
+/// Wrong words on the command line (sysexits.h, EX_USAGE).
+pub const EXIT_USAGE: u8 = 64;
+/// The state directory is in use (sysexits.h, EX_TEMPFAIL).
+pub const EXIT_IN_USE: u8 = 75;
+/// The configuration is wrong (sysexits.h, EX_CONFIG).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Runs one command.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let args = match parse(words) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("promwatch: {error}; see promwatch --help");
+            return EXIT_USAGE;
+        }
+    };
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    logger::install(args.log_level.unwrap_or_default(), || RealClock::new().wall_ms(), journal);
+    match &args.command {
+        Command::Help => print(HELP),
+        Command::Version => print(concat!("promwatch ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Run => run::run(&args),
+        Command::Once { scrapes, interval_ms } => once::once(&args, *scrapes, *interval_ms),
+        Command::Check => check::check(&args),
+        Command::Status { json } => status::status(&args, *json),
+        Command::Buffer(command) => buffer::buffer(&args, command),
+    }
+}
+
+/// Reads the configuration as `run` would.
+fn load(args: &Args) -> Loaded {
+    let sources = Sources {
+        config_paths: args.config_paths.clone(),
+        common_config: args.common_config.clone(),
+        state_dir: args.state_dir.clone(),
+        log_level: args.log_level,
+    };
+    config::load(&sources, &surroundings(), &RealDisk)
+}
+
+fn surroundings() -> Surroundings {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Surroundings::gather(std::env::vars_os().filter_map(text).collect(), hostname, &RealDisk)
+}
+
+/// Reads the configuration for a command that works with it; findings go to the log. Nothing: it is wrong.
+fn load_or_log(args: &Args) -> Option<Settings> {
+    let loaded = load(args);
+    for finding in &loaded.findings {
+        match finding.severity {
+            Severity::Error => log::error!("{finding}"),
+            Severity::Warning => log::warn!("{finding}"),
+            Severity::Note => log::debug!("{finding}"),
+        }
+    }
+    let settings = loaded.settings?;
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    logger::install(settings.log_level, || RealClock::new().wall_ms(), journal);
+    Some(settings)
+}
+
+/// Writes to standard output; a reader that went away (`| head`) is no failure.
+fn print(text: &str) -> u8 {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => EXIT_FAILED,
+        _ => EXIT_OK,
+    }
+}
+
+/// One event as `once` and `buffer cat` print it.
+fn event_line(event: &crate::model::Event) -> String {
+    let mut line = String::with_capacity(event.message.len() + event.message.len() / 4 + 96);
+    line.push_str("{\"log_group\":");
+    line.push_str(&miniserde::json::to_string(&event.key.group));
+    line.push_str(",\"log_stream\":");
+    line.push_str(&miniserde::json::to_string(&event.key.stream));
+    line.push_str(",\"timestamp\":");
+    line.push_str(&event.timestamp_ms.to_string());
+    line.push_str(",\"message\":");
+    line.push_str(&miniserde::json::to_string(&event.message));
+    line.push_str("}\n");
+    line
+}

@@ -1,0 +1,129 @@
+//! `promwatch buffer …`: what waits on disk.
+//!
+//! info, list, cat and verify only read, and work beside a running agent.
+
+use super::{Args, BufferCommand, EXIT_FAILED, EXIT_OK, event_line, load, print};
+use crate::env::RealDisk;
+use crate::logger::rfc3339;
+use crate::spool::reader::{self, Report};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The state directory: the option's, else the configuration's.
+pub(super) fn state_dir(args: &Args) -> Option<PathBuf> {
+    args.state_dir.clone().or_else(|| load(args).settings?.buffer.state_dir)
+}
+
+pub(super) fn buffer(args: &Args, command: &BufferCommand) -> u8 {
+    let Some(dir) = state_dir(args) else {
+        eprintln!("promwatch: no state directory; name it with --state-dir");
+        return EXIT_FAILED;
+    };
+    let done = match command {
+        BufferCommand::Info => info(&dir),
+        BufferCommand::List => list(&dir),
+        BufferCommand::Cat => cat(&dir),
+        BufferCommand::Verify => verify(&dir),
+        _ => {
+            eprintln!("promwatch: not in this version");
+            return EXIT_FAILED;
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("promwatch: {}: {error}", dir.display());
+        EXIT_FAILED
+    })
+}
+
+/// Says on standard error what was skipped; the exit code of a reading command.
+fn say_skipped(report: &Report) -> u8 {
+    if !report.is_damaged() {
+        return EXIT_OK;
+    }
+    eprintln!(
+        "promwatch: skipped: {} damaged places, {} torn ends, {} segments of a newer version, {} unreadable files, {} events \
+         known to be lost",
+        report.damaged,
+        report.torn,
+        report.newer,
+        report.unreadable,
+        report.losses.iter().map(|loss| loss.events).sum::<u64>()
+    );
+    EXIT_FAILED
+}
+
+fn info(dir: &Path) -> std::io::Result<u8> {
+    let report = reader::read(dir, &RealDisk, &mut |_| true)?;
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "directory {}", dir.display());
+    let _ = writeln!(out, "events    {} in {} records", report.events, report.records);
+    let _ = writeln!(out, "bytes     {} in {} segments and their journal", report.bytes, report.segments);
+    if let (Some(oldest_ms), Some(newest_ms)) = (report.oldest_ms, report.newest_ms) {
+        let _ = writeln!(out, "oldest    {}", rfc3339(oldest_ms));
+        let _ = writeln!(out, "newest    {}", rfc3339(newest_ms));
+    }
+    for stream in &report.streams {
+        let _ = writeln!(
+            out,
+            "stream    {} {}: {} events, the oldest of {}",
+            stream.key.group,
+            stream.key.stream,
+            stream.events,
+            rfc3339(stream.oldest_ms)
+        );
+    }
+    print(&out);
+    Ok(say_skipped(&report))
+}
+
+fn list(dir: &Path) -> std::io::Result<u8> {
+    let report = reader::read(dir, &RealDisk, &mut |record| {
+        let meta = &record.meta;
+        let line = format!(
+            "{} {} {} {} events {} bytes{}\n",
+            meta.sequence,
+            rfc3339(meta.wall_ms),
+            meta.key.stream,
+            meta.events,
+            meta.billed_bytes,
+            if meta.clock_confirmed { "" } else { " (clock not confirmed)" }
+        );
+        print(&line) == EXIT_OK
+    })?;
+    Ok(say_skipped(&report))
+}
+
+fn cat(dir: &Path) -> std::io::Result<u8> {
+    let report = reader::read(dir, &RealDisk, &mut |record| {
+        let mut text = String::new();
+        for event in &record.events {
+            text.push_str(&event_line(event));
+        }
+        print(&text) == EXIT_OK
+    })?;
+    Ok(say_skipped(&report))
+}
+
+fn verify(dir: &Path) -> std::io::Result<u8> {
+    let report = reader::read(dir, &RealDisk, &mut |_| true)?;
+    let mut out = String::new();
+    let numbers = [
+        ("segments", report.segments),
+        ("bytes", report.bytes),
+        ("records", report.records),
+        ("events", report.events),
+        ("damaged", report.damaged),
+        ("torn", report.torn),
+        ("newer", report.newer),
+        ("unreadable", report.unreadable),
+        ("lost events", report.losses.iter().map(|loss| loss.events).sum()),
+    ];
+    for (name, number) in numbers {
+        let _ = writeln!(out, "{name:<12}{number}");
+    }
+    let damaged = report.is_damaged();
+    out.push_str(if damaged { "damaged: what can be read is delivered, the rest is counted\n" } else { "sound\n" });
+    print(&out);
+    Ok(if damaged { EXIT_FAILED } else { EXIT_OK })
+}

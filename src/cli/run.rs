@@ -1,0 +1,115 @@
+//! `promwatch run`: the agent until a signal ends it.
+
+use super::{Args, EXIT_CONFIG, EXIT_FAILED, EXIT_IN_USE, EXIT_OK, load, load_or_log};
+use crate::agent::{Agent, OpenError};
+use crate::config::Severity;
+use crate::env::{Clock as _, Disk as _, Env, RealClock, RealDisk, RealNet, Signals};
+use crate::model::settings::Settings;
+use crate::notify::Notifier;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+/// How long a clean stop may go on sending.
+const STOP_MS: u64 = 3_000;
+
+pub(super) fn run(args: &Args) -> u8 {
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            log::error!("signals cannot be handled: {error}");
+            return EXIT_FAILED;
+        }
+    };
+    let Some(settings) = load_or_log(args) else { return EXIT_CONFIG };
+    let (clock, net) = (RealClock::new(), RealNet::new(signals.stop_flag()));
+    let env = Env { clock: &clock, disk: &RealDisk, net: &net };
+    let status_path = status_path(&settings);
+    log::info!(
+        "promwatch {} starts: {} jobs, log group {}, buffer {}",
+        env!("CARGO_PKG_VERSION"),
+        settings.jobs.len(),
+        settings.convert.log_group_name,
+        settings.buffer.state_dir.as_deref().map_or_else(|| "in memory".into(), Path::to_string_lossy)
+    );
+    let mut agent = match Agent::new(settings, status_path, env) {
+        Ok(agent) => agent,
+        Err(OpenError::InUse) => {
+            log::error!("the state directory is in use by another promwatch; give this one its own with --state-dir");
+            return EXIT_IN_USE;
+        }
+    };
+    let var = |name: &str| std::env::var(name).ok();
+    let notifier = Notifier::new(var("NOTIFY_SOCKET").as_deref(), var("WATCHDOG_USEC").as_deref());
+    notifier.ready();
+    let stop = signals.stop_flag();
+    let mut told_ms = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if signals.take_reload() {
+            reload(args, &mut agent, &notifier, env);
+        }
+        let wakeup = agent.poll(env);
+        let now_ms = clock.monotonic_ms();
+        if let Some(watchdog_ms) = notifier.watchdog_ms {
+            // Fed by units of work, not by a timer: a loop that is stuck is started again.
+            if now_ms >= told_ms + watchdog_ms.min(5_000) || told_ms == 0 {
+                told_ms = now_ms;
+                notifier.watchdog();
+                notifier.status(&agent.status_line());
+            }
+        } else if now_ms >= told_ms + 5_000 {
+            told_ms = now_ms;
+            notifier.status(&agent.status_line());
+        }
+        let longest_ms = notifier.watchdog_ms.unwrap_or(u64::MAX);
+        let wait_ms = wakeup.at_ms.saturating_sub(now_ms).min(longest_ms);
+        if wait_ms > 0 {
+            signals.wait_ms(wait_ms);
+        }
+    }
+    notifier.stopping();
+    log::info!("promwatch stops");
+    // The flag ends requests under way; the last ones of a clean stop have a deadline of their own.
+    stop.store(false, Ordering::SeqCst);
+    agent.stop(clock.monotonic_ms() + STOP_MS, env);
+    EXIT_OK
+}
+
+/// A bad new configuration changes nothing.
+fn reload(args: &Args, agent: &mut Agent, notifier: &Notifier, env: Env<'_>) {
+    let monotonic = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    notifier.reloading(monotonic.tv_sec.cast_unsigned() * 1_000_000 + monotonic.tv_nsec.cast_unsigned() as u64 / 1_000);
+    let loaded = load(args);
+    match loaded.settings {
+        Some(settings) => {
+            for finding in loaded.findings.iter().filter(|finding| finding.severity == Severity::Warning) {
+                log::warn!("{finding}");
+            }
+            agent.reload(settings, env);
+            log::info!("the configuration was read anew");
+        }
+        None => {
+            for finding in loaded.findings.iter().filter(|finding| finding.severity == Severity::Error) {
+                log::error!("{finding}");
+            }
+            log::error!("the new configuration is wrong; the old one stays in force");
+        }
+    }
+    notifier.ready();
+    notifier.status(&agent.status_line());
+}
+
+/// The runtime directory's status file, the first place that can be made: the configured one, the user's, shared memory.
+/// Never the state directory, which may lie on an SD card.
+fn status_path(settings: &Settings) -> Option<PathBuf> {
+    let user = rustix::process::getuid().as_raw();
+    let places = [
+        Some(settings.runtime_dir.clone()),
+        std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("promwatch")),
+        Some(PathBuf::from(format!("/dev/shm/promwatch-{user}"))),
+    ];
+    let state_dir = settings.buffer.state_dir.as_deref().unwrap_or(Path::new("memory"));
+    // Several instances may share the folder: the state directory tells their files apart.
+    let digest = md5::compute(state_dir.as_os_str().as_encoded_bytes());
+    let name = format!("status-{:02x}{:02x}{:02x}{:02x}.json", digest[0], digest[1], digest[2], digest[3]);
+    places.into_iter().flatten().find(|dir| RealDisk.create_dir(dir).is_ok()).map(|dir| dir.join(name))
+}

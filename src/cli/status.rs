@@ -1,0 +1,128 @@
+//! `promwatch status`: prints the status file of the running agent.
+
+use super::{Args, EXIT_FAILED, print};
+use crate::agent::state::State;
+use crate::agent::status::Status;
+use crate::env::{Clock as _, Disk as _, RealClock, RealDisk};
+use crate::logger::rfc3339;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// A file older than this was left by an agent that is gone.
+const STALE_MS: i64 = 30_000;
+
+pub(super) fn status(args: &Args, json: bool) -> u8 {
+    let Some(dir) = super::buffer::state_dir(args) else {
+        eprintln!("promwatch: no state directory; name it with --state-dir");
+        return EXIT_FAILED;
+    };
+    let (state, trouble) = State::load(&dir, &RealDisk);
+    if let Some(trouble) = trouble {
+        eprintln!("promwatch: {trouble}");
+    }
+    let Some(path) = state.status_file.map(PathBuf::from) else {
+        eprintln!("promwatch: no agent has run with {}", dir.display());
+        return EXIT_FAILED;
+    };
+    let text = match RealDisk.read(&path, FILE_BYTES_MAX) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) => {
+            eprintln!("promwatch: {}: {error}; is the agent running?", path.display());
+            return EXIT_FAILED;
+        }
+    };
+    if json {
+        return print(&(text + "\n"));
+    }
+    match miniserde::json::from_str::<Status>(&text) {
+        Ok(status) => print(&describe(&status)),
+        Err(_) => {
+            eprintln!("promwatch: {} is not a status file of this version", path.display());
+            EXIT_FAILED
+        }
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let mut out = String::new();
+    let now_ms = RealClock::new().wall_ms();
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "promwatch {}, process {}, since {}", status.version, status.pid, rfc3339(status.started_ms));
+    if now_ms - status.written_ms > STALE_MS {
+        let _ = writeln!(out, "NOT RUNNING: this was written at {}", rfc3339(status.written_ms));
+    }
+    let events = &status.events;
+    let dropped: u64 = events.dropped.values().sum();
+    let _ = writeln!(
+        out,
+        "events    {} produced = {} delivered + {} pending + {} dropped",
+        events.produced, events.delivered, events.pending, dropped
+    );
+    for (reason, count) in &events.dropped {
+        let _ = writeln!(out, "          dropped {reason}: {count}");
+    }
+    let backlog = &status.backlog;
+    let _ = write!(out, "backlog   {} events, {} bytes on disk", backlog.events, backlog.bytes);
+    if let Some(oldest_ms) = backlog.oldest_ms {
+        let _ = write!(out, ", the oldest of {}", rfc3339(oldest_ms));
+    }
+    let _ = writeln!(out, "; {} events in memory", backlog.memory_events);
+    for upstream in &status.upstreams {
+        let standing = match upstream.up {
+            Some(true) => "up",
+            Some(false) => "down",
+            None => "not tried yet",
+        };
+        let _ = write!(out, "upstream  {} {standing}", upstream.endpoint);
+        if let Some(since_ms) = upstream.down_since_ms {
+            let _ = write!(out, " since {}", rfc3339(since_ms));
+        }
+        let _ = writeln!(out, ", {} requests, {} body bytes", upstream.requests, upstream.body_bytes);
+        if let (Some(error), Some(ms)) = (&upstream.last_error, upstream.last_error_ms) {
+            let _ = writeln!(out, "          {}: {error}", rfc3339(ms));
+        }
+    }
+    let credentials = &status.credentials;
+    let _ = write!(out, "credentials {}", credentials.source.as_deref().unwrap_or("none"));
+    match credentials.expires_ms {
+        Some(ms) => drop(writeln!(out, ", valid until {}", rfc3339(ms))),
+        None => out.push('\n'),
+    }
+    let _ = write!(out, "clock     {}", status.clock.standing);
+    match status.clock.skew_ms {
+        Some(ms) => drop(writeln!(out, ", AWS is {ms} ms ahead")),
+        None => out.push('\n'),
+    }
+    let _ = write!(out, "buffer    {}", status.disk.buffer);
+    if let Some(dir) = &status.disk.dir {
+        let _ = write!(out, " {dir}");
+    }
+    out.push('\n');
+    if let (Some(error), Some(ms)) = (&status.disk.last_error, status.disk.last_error_ms) {
+        let _ = writeln!(out, "          {}: {error}", rfc3339(ms));
+    }
+    let _ = writeln!(out, "loop      {} % busy", status.busy_percent);
+    for error in &status.discovery_errors {
+        let _ = writeln!(out, "discovery {error}");
+    }
+    for target in &status.targets {
+        let standing = match target.up {
+            Some(true) => "up",
+            Some(false) => "down",
+            None => "not scraped yet",
+        };
+        let _ = writeln!(
+            out,
+            "target    {} {} {standing}: {} scrapes, {} failed, last {} samples in {} ms",
+            target.job, target.instance, target.scrapes, target.failures, target.last_samples, target.last_duration_ms
+        );
+        if target.lines_skipped > 0 {
+            let _ = writeln!(out, "          {} bad lines skipped", target.lines_skipped);
+        }
+        if let (Some(error), Some(ms)) = (&target.last_error, target.last_error_ms) {
+            let _ = writeln!(out, "          {}: {error}", rfc3339(ms));
+        }
+    }
+    out
+}

@@ -13,5 +13,7 @@ mod net_tls;
 mod scrape;
 mod ship;
 mod ship_over_tcp;
+mod sim;
 mod sim_disk;
 mod spool;
+mod tidy;

@@ -20,6 +20,10 @@ const CREATION_MS: u64 = 5_000;
 const GROUP_REFUSED_MS: u64 = 60_000;
 /// Streams and groups that are remembered for their refusals.
 const MAX_HELD: usize = 1_000;
+/// How long bodies go as they are after gzip was not understood.
+const PLAIN_MS: u64 = 600_000;
+/// Statuses that something other than the service answers when gzip breaks it.
+const CHOKED: [u16; 4] = [400, 415, 500, 501];
 /// A limit on bodies below this is not one that splitting or dropping can meet.
 const LEAST_LIMIT_BYTES: u64 = 16 << 10;
 /// How long a stream is remembered after the end of its wait.
@@ -72,8 +76,8 @@ pub struct Shipper {
     creation: Option<Creation>,
     /// The last stream that was created, and when.
     created: Option<(Rc<StreamKey>, u64)>,
-    /// Gzip was not understood: bodies go as they are.
-    plain: bool,
+    /// Gzip was not understood: until then, since boot, bodies go as they are.
+    plain_until_ms: u64,
     /// A wrong clock was corrected, and nothing succeeded since.
     clock_corrected: bool,
     ask_date: Option<Endpoint>,
@@ -150,7 +154,7 @@ impl Shipper {
             refused_groups: BTreeMap::new(),
             creation: None,
             created: None,
-            plain: false,
+            plain_until_ms: 0,
             clock_corrected: false,
             ask_date: None,
             asked_date_boot_ms: None,
@@ -261,9 +265,13 @@ impl Shipper {
         self.clock.skew_ms(clock)
     }
 
-    /// Whether bodies should be gzip: as the settings say, until the service does not understand it.
-    pub fn compress(&self) -> bool {
-        self.settings.compress && !self.plain
+    /// Whether bodies should be gzip: as the settings say, unless the service did not understand it of late.
+    pub fn compress(&self, clock: &dyn Clock) -> bool {
+        self.settings.compress && !self.is_plain(clock.monotonic_ms())
+    }
+
+    fn is_plain(&self, boot_ms: u64) -> bool {
+        boot_ms < self.plain_until_ms
     }
 
     /// How the delivery stands.
@@ -386,7 +394,7 @@ impl Shipper {
         let body = if operation != Operation::PutLogEvents {
             plain = creation_body(&work.batch.key, operation).into_bytes();
             &plain
-        } else if work.batch.is_gzip() && !self.plain {
+        } else if work.batch.is_gzip() && !self.is_plain(work.boot_ms) {
             headers.push(("content-encoding", "gzip"));
             work.batch.body()
         } else if work.batch.is_gzip() {
@@ -443,8 +451,14 @@ impl Shipper {
             return Step::Progress;
         }
         let is_put = operation == Operation::PutLogEvents;
+        let was_gzip = is_put && work.batch.is_gzip() && !self.is_plain(work.boot_ms);
         match meaning {
             Meaning::Throttled => self.wait(work, Trouble::Throttled, Pace::Throttle, error.asked, &text),
+            Meaning::Unavailable if is_put && !answer.is_of_service() && CHOKED.contains(&error.status) => {
+                // A gateway or an emulator that gzip may have broken; if it was not gzip, the next try has it again.
+                self.plain_until_ms = if was_gzip { work.boot_ms.saturating_add(PLAIN_MS) } else { 0 };
+                self.wait(work, Trouble::Offline, Pace::Outage, error.asked, &text)
+            }
             Meaning::Unavailable => self.wait(work, Trouble::Offline, Pace::Outage, error.asked, &text),
             Meaning::NotFound => self.missing(work, operation, text),
             Meaning::AlreadyExists if operation == Operation::CreateLogStream => self.created_stream(work),
@@ -463,14 +477,14 @@ impl Shipper {
                 self.note_error(text.clone(), work.env.clock);
                 split_or_drop(work.batch, &text)
             }
-            Meaning::BadEncoding if is_put && work.batch.is_gzip() && !self.plain => {
-                self.plain = true;
+            Meaning::BadEncoding if was_gzip => {
+                self.plain_until_ms = work.boot_ms.saturating_add(PLAIN_MS);
                 self.note_error(text, work.env.clock);
                 Step::Progress
             }
             Meaning::BadEncoding => {
                 // It was not gzip then.
-                self.plain = false;
+                self.plain_until_ms = 0;
                 self.wait(work, Trouble::Refused, Pace::Refusal, error.asked, &text)
             }
             Meaning::BadSignature | Meaning::ExpiredToken | Meaning::UnknownKey => self.renew_or_wait(work, &text),

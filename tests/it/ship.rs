@@ -557,17 +557,38 @@ fn expired_events_are_told_apart_from_old_ones() {
 fn a_service_without_gzip_gets_plain_bodies() {
     let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
     world.fake.borrow_mut().refuse_gzip = true;
-    assert!(shipper.compress());
+    assert!(shipper.compress(&world));
     assert_eq!(run(&world, &mut shipper, &batch(&world)), delivered());
-    assert!(!shipper.compress());
+    assert!(!shipper.compress(&world));
     assert_eq!(run(&world, &mut shipper, &batch(&world)), delivered());
     assert_eq!(world.actions().len(), 3);
+    // Gateways get mended: gzip is tried again.
+    world.fake.borrow_mut().refuse_gzip = false;
+    world.boot_ms.set(world.boot_ms.get() + 600_000);
+    assert!(shipper.compress(&world));
     // If plain bodies are refused too, gzip was not the reason.
     let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
     world.fake.borrow_mut().fail(None, 4, error(400, "SerializationException", ""));
     assert_eq!(run(&world, &mut shipper, &batch(&world)), Step::Wait);
-    assert!(shipper.compress());
+    assert!(shipper.compress(&world));
     deliver(&world, &mut shipper, &batch(&world));
+}
+
+/// moto_server 5.2.1 answers every gzip body with a page and 500.
+#[test]
+fn an_emulator_that_breaks_on_gzip_gets_plain_bodies() {
+    let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
+    world.fake.borrow_mut().fail(None, 1, Fault::Gateway(500));
+    deliver(&world, &mut shipper, &batch(&world));
+    assert!(!shipper.compress(&world));
+    let encoded = |seen: &Seen| seen.headers.iter().any(|(name, _)| name == "content-encoding");
+    assert_eq!(world.fake.borrow().log.iter().map(encoded).collect::<Vec<_>>(), [true, false]);
+    // An outage is not put down to gzip for good, nor is one of the service itself.
+    let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
+    world.fake.borrow_mut().fail(None, 2, Fault::Gateway(500));
+    world.fake.borrow_mut().fail(None, 1, error(500, "InternalFailure", ""));
+    deliver(&world, &mut shipper, &batch(&world));
+    assert_eq!(world.fake.borrow().log.iter().map(encoded).collect::<Vec<_>>(), [true, false, true, true]);
 }
 
 #[test]

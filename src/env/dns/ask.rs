@@ -14,6 +14,8 @@ use std::os::fd::OwnedFd;
 
 /// No server gets less time than this, however many there are.
 const MIN_STEP_MS: u64 = 200;
+/// A datagram that was lost on a bad link is sent again, or to the next server, after this long, then twice that.
+const FIRST_REPEAT_MS: u64 = 1000;
 /// After one of two questions is answered, the other may take this much longer.
 const SECOND_ANSWER_MS: u64 = 1000;
 /// The longest UDP answer that is read; longer ones are cut by the servers and asked for over TCP.
@@ -52,8 +54,12 @@ pub(super) fn ask(conf: &ResolvConf, name: &str, kinds: &[DnsKind], patience: &P
             server.failed = true;
             continue;
         }
+        let repeat_ms = match steps - step {
+            1 => conf.timeout_ms,
+            _ => conf.timeout_ms.min(FIRST_REPEAT_MS << (step / servers.len()).min(4)),
+        };
         let share_ms = patience.left_ms() / (steps - step) as u64;
-        let mut until_ms = boottime_ms().saturating_add(conf.timeout_ms.min(share_ms).max(MIN_STEP_MS));
+        let mut until_ms = boottime_ms().saturating_add(repeat_ms.min(share_ms).max(MIN_STEP_MS));
         // Until this server's time is over, it has failed, or everything is answered.
         while servers.get(turn).is_some_and(|server| !server.failed) {
             let ready = match wait(&servers, until_ms, patience) {

@@ -87,7 +87,7 @@ impl Shared {
         Self { stop, call: Mutex::new(Call::new(idle)) }
     }
 
-    /// The running call. Never held while another function here is called.
+    /// The running call. A connection holds it while it reads or writes; nothing below that asks for it again.
     pub(super) fn call(&self) -> MutexGuard<'_, Call> {
         self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }

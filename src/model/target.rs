@@ -54,3 +54,17 @@ pub enum Endpoint {
     /// A folder of `*.prom` files.
     Textfile(PathBuf),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_tell_themselves_apart_in_the_same_words_in_every_version() {
+        // Saved counters are found again by what a target's identity says: an upgrade must not change it.
+        let http = Endpoint::Http { url: "http://a:1/metrics".to_owned(), unix_socket: None };
+        assert_eq!(format!("{http:?}"), "Http { url: \"http://a:1/metrics\", unix_socket: None }");
+        assert_eq!(format!("{:?}", Endpoint::Host), "Host");
+        assert_eq!(format!("{:?}", Endpoint::Textfile(PathBuf::from("/x"))), "Textfile(\"/x\")");
+    }
+}

@@ -1,7 +1,9 @@
 //! From the scanner's events to the tree.
 
+use super::mend::Mended;
 use super::{Document, Entry, Error, Kind, MAX_DEPTH, MAX_TEXT_BYTES, MAX_TREE_BYTES, Node, Scalar};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 pub(super) fn document(text: &str) -> Result<Document, Error> {
@@ -10,7 +12,37 @@ pub(super) fn document(text: &str) -> Result<Document, Error> {
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     refuse_control_characters(text)?;
-    let mut builder = Builder::default();
+    let mut mended = Mended::default();
+    let mut text = Cow::Borrowed(text);
+    loop {
+        let error = match scan(&text, &mended) {
+            Ok(document) => return Ok(document),
+            Err(Failure::Tree(error)) => return Err(error),
+            Err(Failure::Scanner(error)) => error,
+        };
+        match mended.mend(&text, &error) {
+            Some(better) => text = Cow::Owned(better),
+            None => return Err(Error { column: mended.column(error.line, error.column), ..error }),
+        }
+    }
+}
+
+enum Failure {
+    /// Its place is that in the mended text.
+    Scanner(Error),
+    /// Its place is that in the text as it was.
+    Tree(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Tree(error)
+    }
+}
+
+/// Scans the text as it is; only the positions of nodes are those from before it was mended.
+fn scan(text: &str, mended: &Mended) -> Result<Document, Failure> {
+    let mut builder = Builder::new(mended);
     let mut documents = 0;
     let mut ignored_from = None;
     for event in Parser::new_from_str(text) {
@@ -22,7 +54,7 @@ pub(super) fn document(text: &str) -> Result<Document, Error> {
                 ignored_from = Some(error.marker().line());
                 break;
             }
-            Err(error) => return Err(fail(*error.marker(), error.info().to_owned())),
+            Err(error) => return Err(Failure::Scanner(fail(*error.marker(), error.info().to_owned()))),
         };
         match event {
             Event::DocumentStart(_) => {
@@ -65,8 +97,8 @@ fn fail(at: Marker, text: String) -> Error {
     Error { line: at.line().max(1), column: at.col() + 1, text }
 }
 
-#[derive(Default)]
-struct Builder {
+struct Builder<'m> {
+    mended: &'m Mended,
     open: Vec<Open>,
     /// Copies of what had an anchor; nothing while the node is still open.
     anchors: BTreeMap<usize, Option<Node>>,
@@ -88,15 +120,32 @@ struct Key {
     merge: bool,
 }
 
-impl Builder {
+impl<'m> Builder<'m> {
+    fn new(mended: &'m Mended) -> Self {
+        Self { mended, open: Vec::new(), anchors: BTreeMap::new(), tree_bytes: 0, root: None }
+    }
+
+    fn node(&self, span: Span, kind: Kind) -> Node {
+        // The text's length is limited, so lines and columns fit.
+        let (line, column) = (span.start.line(), span.start.col() + 1);
+        Node { line: line as u32, column: self.mended.column(line, column) as u32, kind }
+    }
+
+    /// An error of the tree, at its place in the text as it was.
+    fn fail(&self, at: Marker, text: String) -> Error {
+        let error = fail(at, text);
+        Error { column: self.mended.column(error.line, error.column), ..error }
+    }
+
     fn open(&mut self, kind: Kind, anchor: usize, span: Span) -> Result<(), Error> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(fail(span.start, format!("more than {MAX_DEPTH} levels")));
+            return Err(self.fail(span.start, format!("more than {MAX_DEPTH} levels")));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, None);
         }
-        self.open.push(Open { node: at(span, kind), anchor, key: None });
+        let node = self.node(span, kind);
+        self.open.push(Open { node, anchor, key: None });
         Ok(())
     }
 
@@ -111,25 +160,26 @@ impl Builder {
     fn scalar(&mut self, text: &str, plain: bool, tag: Option<&Tag>, anchor: usize, span: Span) -> Result<(), Error> {
         let tag = tag.map(|tag| format!("{}{}", tag.handle, tag.suffix));
         let scalar = Scalar::new(text, plain, tag.as_deref())
-            .map_err(|tag| fail(span.start, format!("this is not of the type {tag}")))?;
+            .map_err(|tag| self.fail(span.start, format!("this is not of the type {tag}")))?;
         let merge = text == "<<" && (plain || tag.as_deref() == Some("tag:yaml.org,2002:merge"));
-        self.finish(at(span, Kind::Scalar(scalar)), anchor, merge)
+        let node = self.node(span, Kind::Scalar(scalar));
+        self.finish(node, anchor, merge)
     }
 
     fn alias(&mut self, anchor: usize, span: Span) -> Result<(), Error> {
         let node = match self.anchors.get(&anchor) {
             Some(Some(node)) => node,
             Some(None) => {
-                return Err(fail(span.start, "this alias stands for a value that contains itself".to_owned()));
+                return Err(self.fail(span.start, "this alias stands for a value that contains itself".to_owned()));
             }
-            None => return Err(fail(span.start, "this alias has no anchor".to_owned())),
+            None => return Err(self.fail(span.start, "this alias has no anchor".to_owned())),
         };
         if self.open.len() + height(node) > MAX_DEPTH {
-            return Err(fail(span.start, format!("more than {MAX_DEPTH} levels, aliases expanded")));
+            return Err(self.fail(span.start, format!("more than {MAX_DEPTH} levels, aliases expanded")));
         }
         let bytes = size(node);
         self.tree_bytes = self.tree_bytes.saturating_add(bytes);
-        self.check_size(span.start)?;
+        self.check_size((span.start.line(), span.start.col() + 1))?;
         let node = self.anchors.get(&anchor).cloned().flatten().expect("looked up above");
         self.tree_bytes -= own_size(&node); // `finish` counts the node itself
         self.finish(node, 0, false)
@@ -137,7 +187,7 @@ impl Builder {
 
     /// Puts a finished node where it belongs.
     fn finish(&mut self, node: Node, anchor: usize, merge: bool) -> Result<(), Error> {
-        let start = Marker::new(0, node.line as usize, (node.column as usize).saturating_sub(1));
+        let start = node.position();
         self.tree_bytes = self.tree_bytes.saturating_add(own_size(&node));
         if anchor != 0 {
             self.tree_bytes = self.tree_bytes.saturating_add(size(&node));
@@ -155,7 +205,8 @@ impl Builder {
             Kind::Mapping(entries) => match parent.key.take() {
                 None => {
                     let Some(text) = node.as_str() else {
-                        return Err(fail(start, format!("a key must be plain text, not {}", node.describe())));
+                        let text = format!("a key must be plain text, not {}", node.describe());
+                        return Err(Error { line: start.0, column: start.1, text });
                     };
                     let text = text.to_owned();
                     parent.key = Some(Key { text, line: node.line, column: node.column, merge });
@@ -170,17 +221,13 @@ impl Builder {
         Ok(())
     }
 
-    fn check_size(&self, start: Marker) -> Result<(), Error> {
+    fn check_size(&self, (line, column): (usize, usize)) -> Result<(), Error> {
         if self.tree_bytes <= MAX_TREE_BYTES {
             return Ok(());
         }
-        Err(fail(start, format!("the file is too large: over {MAX_TREE_BYTES} bytes with its aliases expanded")))
+        let text = format!("the file is too large: over {MAX_TREE_BYTES} bytes with its aliases expanded");
+        Err(Error { line, column, text })
     }
-}
-
-fn at(span: Span, kind: Kind) -> Node {
-    // The text's length is limited, so lines and columns fit.
-    Node { line: span.start.line() as u32, column: span.start.col() as u32 + 1, kind }
 }
 
 /// Of several mappings the first wins, so it is applied last.

@@ -10,6 +10,7 @@
 //! [`MAX_TREE_BYTES`] for the tree with all aliases expanded (an anchor's copy counts too).
 
 mod build;
+mod mend;
 mod scalar;
 
 use std::fmt;
@@ -240,6 +241,19 @@ mod tests {
         assert_eq!(tree.get("d").unwrap().get("x").unwrap().as_u64(), Some(4));
         assert_eq!(error("a:\n  <<: 1\n"), "line 2, column 7: `<<` takes a mapping or a list of mappings");
         assert_eq!(root("'<<': 1").get("<<").unwrap().as_u64(), Some(1));
+    }
+
+    #[test]
+    fn brackets_quotes_and_tabs_may_be_laid_out_as_in_yaml_1_1() {
+        let tree = root("- targets: [\n  a:1,\n 'b',\n]\n  labels:\t{\nx: y}\n- \"a\nb\"\n");
+        let items = tree.as_sequence().unwrap();
+        let targets = items[0].get("targets").unwrap().as_sequence().unwrap();
+        let texts: Vec<_> = targets.iter().map(|node| (node.as_str().unwrap(), node.position())).collect();
+        assert_eq!(texts, [("a:1", (2, 3)), ("b", (3, 2))]);
+        let x = &items[0].get("labels").unwrap().as_mapping().unwrap()[0];
+        assert_eq!((x.key.as_str(), x.position(), items[1].as_str()), ("x", (6, 1), Some("a b")));
+        assert_eq!(error("- a: [\nx: y,\n*z]\n"), "line 3, column 1: while parsing node, found unknown anchor");
+        assert!(error(&format!("- a: [\n{}]", "x,\n".repeat(5000))).contains("invalid indentation"));
     }
 
     #[test]

@@ -70,7 +70,7 @@ def difference(text, judge, ours):
         words = None
         if theirs == "bad" and why.startswith("yaml: ") and "unmarshal errors" not in why:
             words = "only Prometheus refuses: " + re.sub(r"line \d+: ", "", why)
-        elif verdict == "bad" and re.match(r"error: prometheus.yaml:\d+:\d+: [^:]*(\(.*\))?$", said):
+        elif verdict == "bad" and re.match(r"error: prometheus.yaml:\d+:\d+: (?!\S+: )", said):
             words = "only promwatch refuses: " + re.sub(r"^error: prometheus.yaml:\d+:\d+: ", "", said)
         if words:
             scanner.setdefault(words, []).append(text)
@@ -125,7 +125,8 @@ def pick(*choices):
 
 
 def flow(values, most=3):
-    return "[" + ", ".join(random.choice(values) or "~" for _ in range(random.randint(0, most))) + "]"
+    comma = random.choice([", "] * 20 + [",\n", ",\n      ", " ,\n ", ", # c\n"])
+    return pick("[", "[", "[", "[\n" if "\n" in comma else "[ ") + comma.join(random.choice(values) or "~" for _ in range(random.randint(0, most))) + "]"
 
 
 def mapping(depth, table, chance, always=()):

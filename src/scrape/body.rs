@@ -4,7 +4,7 @@ use super::collector::Collector;
 use super::content_type::format_of;
 use super::error::ScrapeErrorKind;
 use super::exposition::{BadLines, Exposition};
-use crate::env::Head;
+use crate::env::{Clock, Head};
 use crate::model::settings::ScrapeJob;
 use flate2::write::MultiGzDecoder;
 use std::io::{self, Write};
@@ -14,6 +14,14 @@ pub const MAX_BODY_BYTES: u64 = 64 << 20;
 
 /// Why a body was given up.
 pub(super) type Failure = (ScrapeErrorKind, String);
+
+/// When a page must be done. The network's own deadline is looked at between two pieces only, and one compressed piece may
+/// hold tens of megabytes.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline<'c> {
+    pub clock: &'c dyn Clock,
+    pub at_ms: u64,
+}
 
 /// A body on its way to the parser.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, in a box")]
@@ -27,10 +35,15 @@ impl<'c, 't> Body<'c, 't> {
     ///
     /// # Errors
     /// The format is not one that is read.
-    pub fn new(head: &Head, job: &ScrapeJob, collector: &'c mut Collector<'t>) -> Result<Self, Failure> {
+    pub fn new(
+        head: &Head,
+        job: &ScrapeJob,
+        deadline: Deadline<'c>,
+        collector: &'c mut Collector<'t>,
+    ) -> Result<Self, Failure> {
         let format = format_of(head.header("content-type"), job.fallback_protocol);
         let format = format.map_err(|text| (ScrapeErrorKind::Encoding, text.to_owned()))?;
-        let page = Page::new(Exposition::new(format, job.skip_bad_lines), job, collector);
+        let page = Page::new(Exposition::new(format, job.skip_bad_lines), job, Some(deadline), collector);
         Ok(match head.header("content-encoding") {
             // Exactly this word, as in Prometheus; anything else is taken for plain text.
             Some("gzip") => Self::Gzip { decoder: MultiGzDecoder::new(page), empty: true },
@@ -87,6 +100,7 @@ pub(super) struct Done {
 pub(super) struct Page<'c, 't> {
     exposition: Exposition,
     collector: &'c mut Collector<'t>,
+    deadline: Option<Deadline<'c>>,
     bytes: u64,
     limit_bytes: u64,
     limit_is_ours: bool,
@@ -94,10 +108,15 @@ pub(super) struct Page<'c, 't> {
 }
 
 impl<'c, 't> Page<'c, 't> {
-    pub fn new(exposition: Exposition, job: &ScrapeJob, collector: &'c mut Collector<'t>) -> Self {
+    pub fn new(
+        exposition: Exposition,
+        job: &ScrapeJob,
+        deadline: Option<Deadline<'c>>,
+        collector: &'c mut Collector<'t>,
+    ) -> Self {
         let limit_is_ours = job.limits.body_bytes == 0;
         let limit_bytes = if limit_is_ours { MAX_BODY_BYTES } else { job.limits.body_bytes };
-        Self { exposition, collector, bytes: 0, limit_bytes, limit_is_ours, failure: None }
+        Self { exposition, collector, deadline, bytes: 0, limit_bytes, limit_is_ours, failure: None }
     }
 
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
@@ -106,6 +125,9 @@ impl<'c, 't> Page<'c, 't> {
         if self.bytes >= self.limit_bytes {
             let whose = if self.limit_is_ours { "promwatch's own limit" } else { "body_size_limit" };
             return Err((ScrapeErrorKind::Limit, format!("the page reaches {whose} of {} bytes", self.limit_bytes)));
+        }
+        if self.deadline.is_some_and(|deadline| deadline.clock.monotonic_ms() > deadline.at_ms) {
+            return Err((ScrapeErrorKind::Timeout, format!("out of time after {} bytes of the page", self.bytes)));
         }
         self.exposition.push(piece, self.collector).map_err(Self::bad)
     }

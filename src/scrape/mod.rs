@@ -27,7 +27,7 @@ mod textfile;
 use crate::env::{CertificateTime, Env, Head, Limits, Request, Route, TokenCache, authorize};
 use crate::model::settings::ScrapeJob;
 use crate::model::{Endpoint, Page, Report, Target};
-use body::{Body, Done, Failure};
+use body::{Body, Deadline, Done, Failure};
 use collector::Collector;
 use exposition::{BadLines, Exposition, Format};
 use std::ops::ControlFlow;
@@ -39,6 +39,9 @@ pub use report::report_samples;
 
 /// Of an answer that is not a page so many bytes are read, so that the connection can be used again.
 const DRAIN_BYTES: u64 = 64 << 10;
+
+/// So many problems of a successful scrape are told.
+const MAX_PROBLEMS: usize = 10;
 
 /// Scrapes targets.
 #[derive(Default)]
@@ -112,7 +115,8 @@ impl Scraper {
             limits: Limits { total_ms: timeout_ms.saturating_sub(spent_ms).max(1), ..limits },
             certificate_time: CertificateTime::Clock,
         };
-        let mut intake = Intake::Waiting(collector);
+        let deadline = Deadline { clock: env.clock, at_ms: started_ms.saturating_add(timeout_ms) };
+        let mut intake = Intake::Waiting(collector, deadline);
         let mut drained = 0;
         let result = env.net.exchange(&request, &mut |head, piece| {
             if head.status != 200 {
@@ -168,6 +172,11 @@ fn run(
     if collector.too_far_ahead > 0 {
         problems.push(format!("{} samples lie more than 10 minutes ahead and were dropped", collector.too_far_ahead));
     }
+    if problems.len() > MAX_PROBLEMS {
+        let more = problems.len() - MAX_PROBLEMS;
+        problems.truncate(MAX_PROBLEMS);
+        problems.push(format!("and {more} more"));
+    }
     report.duration_ms = env.clock.monotonic_ms().saturating_sub(started_ms);
     Scraped { report, outcome: outcome.map(|()| collector.page), problems }
 }
@@ -178,7 +187,7 @@ fn read_text(target: &Target, collector: &mut Collector<'_>, feed: Feed<'_>) -> 
 
 fn read(target: &Target, format: Format, collector: &mut Collector<'_>, feed: Feed<'_>) -> Result<Done, ScrapeError> {
     let exposition = Exposition::new(format, target.job.skip_bad_lines);
-    let mut page = body::Page::new(exposition, &target.job, collector);
+    let mut page = body::Page::new(exposition, &target.job, None, collector);
     let mut result = Ok(());
     feed(&mut |piece| {
         if result.is_ok() {
@@ -197,7 +206,7 @@ fn status_failure(head: &Head) -> Failure {
 /// An answer on its way in.
 enum Intake<'c, 't> {
     /// Nothing of the body has come.
-    Waiting(&'c mut Collector<'t>),
+    Waiting(&'c mut Collector<'t>, Deadline<'c>),
     Body(Box<Body<'c, 't>>),
     Failed(Failure),
 }
@@ -220,14 +229,14 @@ impl Intake<'_, '_> {
         match self {
             Self::Body(body) => body.finish(),
             Self::Failed(failure) => Err(failure),
-            Self::Waiting(_) => Ok(Done { bytes: 0, bad: BadLines::default() }),
+            Self::Waiting(..) => Ok(Done { bytes: 0, bad: BadLines::default() }),
         }
     }
 
     fn start(&mut self, head: &Head, job: &ScrapeJob) {
         let before = std::mem::replace(self, Self::Failed((ScrapeErrorKind::Broken, String::new())));
         *self = match before {
-            Self::Waiting(collector) => match Body::new(head, job, collector) {
+            Self::Waiting(collector, deadline) => match Body::new(head, job, deadline, collector) {
                 Ok(body) => Self::Body(Box::new(body)),
                 Err(failure) => Self::Failed(failure),
             },

@@ -42,7 +42,7 @@ fn an_endless_body_of_families_stops_before_the_memory_is_full() {
 
 #[test]
 fn a_gzip_bomb_stops_at_the_hard_limit() {
-    let bomb = gzip(&b"# ".iter().chain(&[b'x'; 998]).chain(b"\n").copied().collect::<Vec<_>>().repeat(100_000));
+    let bomb = gzip(&b"# ".iter().chain(&[b'x'; 998]).chain(b"\n").copied().collect::<Vec<_>>().repeat(70_000));
     assert!(bomb.len() < 1 << 20);
     let answer = || Answer::page(bomb.repeat(10)).header("content-encoding", "gzip");
     let (scraped, _) = attack(job(), answer);
@@ -154,4 +154,34 @@ fn a_page_of_nothing_but_bad_lines_is_forgiven_in_bounded_memory() {
     let (scraped, _) = attack(forgiving, || Answer::page(b"<\n".repeat(100_000)));
     assert_eq!(scraped.report.lines_skipped, 100_000);
     assert_eq!(scraped.problems.len(), 5);
+}
+
+#[test]
+fn a_compressed_piece_that_takes_too_long_is_given_up() {
+    // Every look at the clock costs a tenth of a second.
+    struct SlowClock(FakeClock);
+    impl Clock for SlowClock {
+        fn wall_ms(&self) -> i64 {
+            self.0.wall_ms()
+        }
+        fn monotonic_ms(&self) -> u64 {
+            self.0.0.set(self.0.0.get() + 100);
+            self.0.0.get()
+        }
+        fn boot_id(&self) -> [u8; 16] {
+            self.0.boot_id()
+        }
+        fn synchronised(&self) -> bool {
+            true
+        }
+        fn random(&self) -> u64 {
+            4
+        }
+    }
+    let clock = SlowClock(FakeClock::default());
+    let packed = gzip(&b"# comment\n".repeat(400_000));
+    let mut bench = Bench::new(&clock.0, |_| Answer::page(&packed).header("content-encoding", "gzip"));
+    let env = Env { clock: &clock, disk: &bench.disk, net: &bench.net };
+    let scraped = bench.scraper.scrape(&target(job()), 1_500, env, &mut |_| ());
+    assert_eq!(kind(&scraped), Some(ScrapeErrorKind::Timeout), "{}", error_text(&scraped));
 }

@@ -213,3 +213,25 @@ fn a_refused_target_is_not_asked() {
     assert_eq!(error_text(&scraped), "node pi:9100: target_limit exceeded");
     assert!(bench.net.seen.borrow().is_empty());
 }
+
+/// The pages with one odd line each: those that gave the CloudWatch agent no event did not parse.
+#[test]
+fn odd_lines_pass_or_fail_as_they_did_in_the_agent() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    #[allow(clippy::disallowed_methods)]
+    let read = |path: &str| std::fs::read_to_string(golden.join(path)).expect("a golden file");
+    let want = read("cases/badlines/want.jsonl");
+    let (mut passed, mut failed) = (0, 0);
+    for port in 19_101..=19_135 {
+        let page = read(&format!("pages/made/badlines-{port}-1.txt"));
+        let scraped = scrape_page(job(), &page);
+        // Samples without a type give no event either.
+        let typed = scraped
+            .outcome
+            .as_ref()
+            .is_ok_and(|page| page.samples.iter().any(|sample| page.types.contains_key(sample.labels.name())));
+        assert_eq!(typed, want.contains(&format!("1@{port}")), "{port}: {page} {:?}", scraped.outcome);
+        if typed { passed += 1 } else { failed += 1 }
+    }
+    assert!(passed > 5 && failed > 5, "{passed} and {failed}");
+}

@@ -10,10 +10,14 @@ use std::collections::BTreeSet;
 const TEMPLATES_BYTES_MAX: usize = 512 << 10;
 /// So much text must have come back, numbers aside, before it becomes a shape.
 const RECURRING_BYTES_MIN: usize = 1 << 10;
+/// So much new text in one record is believed to come back: a page.
+const PAGE_BYTES_MIN: usize = 4 << 10;
+/// How often a segment believes that; a wrong guess costs a tenth of the record's bytes, and a second copy.
+const GUESSES: u8 = 8;
 /// Texts that are remembered to see whether they come back.
 const REMEMBERED_MAX: usize = 8_192;
 /// How far the second copy of a shape keeps from the first.
-const COPY_DISTANCE_BYTES: u64 = 8 << 10;
+const COPY_DISTANCE_BYTES: u64 = 4 << 10;
 
 /// What it knows of the segment that is being written.
 #[derive(Default)]
@@ -24,6 +28,7 @@ pub struct Encoder {
     /// Hashes of texts that were written without a template.
     remembered: BTreeSet<u64>,
     recurring_bytes: usize,
+    guesses: u8,
     /// Shapes whose second copy is due when the segment is this long.
     copies: Vec<(u64, Vec<u8>)>,
 }
@@ -41,6 +46,7 @@ impl Encoder {
     pub fn restart(&mut self) {
         self.templates = Templates::default();
         self.recurring_bytes = 0;
+        self.guesses = 0;
         self.copies.clear();
     }
 
@@ -102,10 +108,10 @@ impl Encoder {
         frame
     }
 
-    /// The template of each event, and the events without one whose text was seen before.
+    /// The template of each event, and the events without one whose text is worth one.
     fn plan(&mut self, new: &NewRecord<'_>) -> (Plan, Vec<usize>) {
         let mut plan = Plan::with_capacity(new.events.len());
-        let mut recurring = Vec::new();
+        let (mut recurring, mut unknown, mut unknown_bytes) = (Vec::new(), Vec::new(), 0);
         let (mut text, mut numbers) = (Vec::new(), Vec::new());
         let mut expected = 0;
         for (at, event) in new.events.iter().enumerate() {
@@ -118,6 +124,8 @@ impl Encoder {
             match template {
                 Some(template) => expected = template + 1,
                 None => {
+                    unknown.push(at);
+                    unknown_bytes += text.len();
                     if self.remembered.len() >= REMEMBERED_MAX {
                         self.remembered.clear();
                     }
@@ -128,6 +136,11 @@ impl Encoder {
                 }
             }
             plan.push(template);
+        }
+        if unknown_bytes >= PAGE_BYTES_MIN && self.guesses < GUESSES {
+            self.guesses += 1;
+            self.recurring_bytes = unknown_bytes;
+            recurring = unknown;
         }
         (plan, recurring)
     }

@@ -17,3 +17,4 @@ mod sim;
 mod sim_disk;
 mod spool;
 mod tidy;
+mod spool_golden;

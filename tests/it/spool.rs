@@ -215,7 +215,8 @@ fn a_damaged_sector_costs_the_records_in_it_and_they_are_counted() {
         }
         lost += spool.enforce_bounds(0, &image).iter().map(|loss| loss.events).sum::<u64>();
         assert_eq!(got + lost, 20_000, "sector {sector}");
-        assert!(lost <= 400, "sector {sector}: {lost} events lost");
+        // Records are 130 bytes here, so a sector touches at most five of them; shapes are there twice.
+        assert!(lost <= 500, "sector {sector}: {lost} events lost");
         assert!(recovery.damaged > 0, "sector {sector}");
     }
 }

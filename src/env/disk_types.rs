@@ -24,6 +24,10 @@ pub trait Disk {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the folder's names durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the content of a file durable that an earlier process may have written.
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        self.sync_dir(path) // fsync does not mind what was opened
+    }
     /// Free bytes of the file system, as an ordinary user may use them.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
     /// Total bytes of the file system.

@@ -1,6 +1,6 @@
 //! The spool as the agent holds it.
 
-use super::journal::Journal;
+use super::journal::{self, Journal};
 use super::ranges::Ranges;
 use super::segment::{self, Index, Place, Segment};
 use super::shape::Templates;
@@ -65,6 +65,7 @@ impl Spool {
         let dir = state_dir.join(FOLDER);
         let found =
             survey(&dir, disk).map_err(|error| SpoolError::from_io(&format!("reading {}", dir.display()), &error))?;
+        let journals = found.journals.clone();
         let mut spool = Self {
             dir,
             max_bytes: settings.max_bytes,
@@ -85,8 +86,13 @@ impl Spool {
             losses: Vec::new(),
             doomed: Vec::new(),
         };
+        spool.sync_inherited(&journals, disk);
         for (from, to) in found.lost.iter() {
             spool.settle(Settled::Damaged, from, to);
+        }
+        if !found.losses.is_empty() {
+            // Told once: before the caller hears of it, it is written down.
+            let _ = spool.write_journal(disk).and_then(|()| spool.journal.sync(&spool.dir, disk));
         }
         spool.remove_settled(disk);
         let pending = spool.pending();
@@ -523,6 +529,21 @@ impl Spool {
         }
         self.file_unsynced = false;
         Ok(())
+    }
+
+    /// A process that was killed may have left in the kernel's memory what no sync of ours would cover.
+    fn sync_inherited(&mut self, journals: &[u64], disk: &dyn Disk) {
+        let segment = self.segments.iter().rev().find(|segment| !segment.keep).map(Segment::name);
+        let names = segment.into_iter().chain(journals.last().map(|number| journal::name(*number)));
+        for name in names {
+            if let Err(error) = disk.sync_file(&self.dir.join(&name)) {
+                log::warn!("{}: what the last process wrote may not survive a power cut: {error}", self.dir.display());
+            }
+            self.folders_unsynced = self.dir.ancestors().take(3).map(Path::to_path_buf).collect();
+        }
+        self.folders_unsynced.reverse();
+        // What fails here is tried again with the next sync.
+        let _ = self.sync_folders(disk);
     }
 
     fn sync_folders(&mut self, disk: &dyn Disk) -> Result<(), SpoolError> {

@@ -17,4 +17,5 @@ mod sim;
 mod sim_disk;
 mod spool;
 mod tidy;
+mod spool_crash;
 mod spool_golden;

@@ -495,6 +495,14 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn sync_file(&self, path: &Path) -> Result<()> {
+        let number = match self.state.borrow().live.get(path) {
+            Some(Node::File(number)) => *number,
+            _ => return Err(Error::from(ErrorKind::NotFound)),
+        };
+        SimFile { disk: self.clone(), number }.sync()
+    }
+
     fn free_bytes(&self, _dir: &Path) -> Result<u64> {
         let mut state = self.state.borrow_mut();
         state.step(false)?;

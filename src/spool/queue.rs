@@ -90,11 +90,9 @@ impl Spool {
         for (from, to) in found.lost.iter() {
             spool.settle(Settled::Damaged, from, to);
         }
-        if !found.losses.is_empty() {
-            // Told once: before the caller hears of it, it is written down.
-            let _ = spool.write_journal(disk).and_then(|()| spool.journal.sync(&spool.dir, disk));
-        }
-        spool.remove_settled(disk);
+        if found.losses.is_empty() {
+            spool.remove_settled(disk);
+        } // else the caller hears of it first: it is written down by the next call that writes, and told again if none comes.
         let pending = spool.pending();
         let recovery = Recovery {
             records: pending.records,

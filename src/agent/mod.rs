@@ -246,11 +246,11 @@ impl Agent {
             self.state.clean = self.storage.save_baselines(&self.converter.save_baselines(moment(env)), env.disk);
         }
         self.save_state(env);
+        self.write_status(env);
         self.storage.close(env);
         if !self.lane.is_empty() {
             log::warn!("{} events were lost with this process: there is no disk to keep them on", self.lane.events());
         }
-        self.write_status(env);
     }
 
     /// Where every event went, and how many wait.

@@ -15,6 +15,7 @@ use super::state::State;
 use crate::env::{Disk, Env, Lock, write_atomic};
 use crate::model::settings::BufferSettings;
 use crate::spool::{NewRecord, Recovery, Spool, SpoolError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 const RETRY_MS: u64 = 30_000;
@@ -37,6 +38,20 @@ pub struct Storage {
 pub enum OpenError {
     /// Another `run` holds it.
     InUse,
+}
+
+/// Makes the directory, and certain that a power cut leaves it there: what is synced in a folder whose own name was not is
+/// lost with the name.
+fn make_dir(dir: &Path, disk: &dyn Disk) -> io::Result<()> {
+    if disk.stat(dir).is_ok_and(|stamp| stamp.is_dir) {
+        return Ok(());
+    }
+    disk.create_dir(dir)?;
+    for above in dir.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+        // A folder that may not be opened is none that was made just now.
+        let _ = disk.sync_dir(above);
+    }
+    Ok(())
 }
 
 /// What became of a record.
@@ -77,7 +92,7 @@ impl Storage {
     fn reopen(&mut self, env: Env<'_>) -> Result<Option<Recovery>, OpenError> {
         let Some(dir) = self.settings.state_dir.clone() else { return Ok(None) };
         self.retry_ms = env.clock.monotonic_ms() + RETRY_MS;
-        if let Err(error) = env.disk.create_dir(&dir) {
+        if let Err(error) = make_dir(&dir, env.disk) {
             self.fail(&format!("{}: {error}", dir.display()), env);
             return Ok(None);
         }

@@ -73,9 +73,9 @@ fn load_or_log(args: &Args) -> Option<Settings> {
     let loaded = load(args);
     for finding in &loaded.findings {
         match finding.severity {
-            Severity::Error => log::error!("{finding}"),
-            Severity::Warning => log::warn!("{finding}"),
-            Severity::Note => log::debug!("{finding}"),
+            Severity::Error => log::error!("{}", finding.without_severity()),
+            Severity::Warning => log::warn!("{}", finding.without_severity()),
+            Severity::Note => log::debug!("{}", finding.without_severity()),
         }
     }
     let settings = loaded.settings?;

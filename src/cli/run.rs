@@ -82,14 +82,14 @@ fn reload(args: &Args, agent: &mut Agent, notifier: &Notifier, env: Env<'_>) {
     match loaded.settings {
         Some(settings) => {
             for finding in loaded.findings.iter().filter(|finding| finding.severity == Severity::Warning) {
-                log::warn!("{finding}");
+                log::warn!("{}", finding.without_severity());
             }
             agent.reload(settings, env);
             log::info!("the configuration was read anew");
         }
         None => {
             for finding in loaded.findings.iter().filter(|finding| finding.severity == Severity::Error) {
-                log::error!("{finding}");
+                log::error!("{}", finding.without_severity());
             }
             log::error!("the new configuration is wrong; the old one stays in force");
         }

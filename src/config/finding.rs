@@ -30,6 +30,14 @@ pub struct Finding {
     pub fix: String,
 }
 
+impl Finding {
+    /// The line for a log, which has a severity of its own.
+    pub fn without_severity(&self) -> String {
+        let line = self.to_string();
+        line.split_once(": ").map_or(line.clone(), |(_, rest)| rest.to_owned())
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {

@@ -6,6 +6,7 @@
 
 #![allow(dead_code)] // a stock of events: not every scenario uses all of them
 
+mod golden;
 mod scenarios;
 mod seeds;
 

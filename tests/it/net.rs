@@ -512,6 +512,23 @@ fn an_early_answer_to_a_long_body_is_read() {
     assert_eq!((exchange.head.status, &body[..]), (413, &b"much"[..]));
 }
 
+#[test]
+fn an_answer_to_a_body_that_is_never_read_is_read() {
+    let address = Server::raw(|mut stream| {
+        let mut head = [0; 100];
+        stream.read_exact(&mut head).unwrap();
+        stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy").unwrap();
+        thread::sleep(Duration::from_secs(8));
+    });
+    let body = vec![0; 32 << 20];
+    let mut ask = Ask { body: &body, ..get(format!("http://{address}/")) };
+    ask.method = "POST";
+    let started = Instant::now();
+    let (exchange, body) = ask.with(&new_net()).unwrap();
+    assert_eq!((exchange.head.status, &body[..]), (503, &b"busy"[..]));
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+}
+
 fn redirecting() -> Server {
     Server::start(|seen| {
         let path = seen.line.split(' ').nth(1).unwrap();

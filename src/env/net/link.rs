@@ -30,7 +30,7 @@ pub(super) struct Link {
     tls: Option<Box<ClientConnection>>,
     shared: Arc<Shared>,
     buffer: Buffer,
-    /// Sending failed; what the other side said before it hung up can still be read.
+    /// Nothing more is sent; what the other side said before it hung up, or before it had read all, can still be read.
     half_dead: bool,
     /// For people: who is at the other end.
     peer: String,
@@ -106,6 +106,11 @@ impl Link {
 
     /// Waits for the socket. What the kernel still sends for us counts as bytes that move.
     fn wait(&self, patience: &Patience, events: PollFlags, during: &str) -> Result<(), NetError> {
+        self.wait_for_any(patience, events, during).map(|_| ())
+    }
+
+    /// As [`Self::wait`], and says what happened.
+    fn wait_for_any(&self, patience: &Patience, events: PollFlags, during: &str) -> Result<PollFlags, NetError> {
         let mut moved_ms = boottime_ms();
         let mut queued = None;
         loop {
@@ -113,7 +118,7 @@ impl Link {
             let left_ms = patience.stall_ms().saturating_sub(still_ms);
             let mut files = [PollFd::new(&self.socket, events)];
             match patience.wait_at_most(&mut files, left_ms.min(LOOK_MS)) {
-                Ok(true) => return Ok(()),
+                Ok(true) => return Ok(files.iter().fold(PollFlags::empty(), |all, file| all | file.revents())),
                 Ok(false) => {}
                 Err(waited) => return Err(waited.error(during)),
             }
@@ -179,7 +184,11 @@ impl Link {
                 Ok(()) => call.sent = true,
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => self.wait(patience, PollFlags::OUT, during)?,
+                    // A server that has answered already need not read the rest, and some do not.
+                    ErrorKind::WouldBlock => {
+                        let ready = self.wait_for_any(patience, PollFlags::OUT | PollFlags::IN, during)?;
+                        self.half_dead = ready.contains(PollFlags::IN) && self.has_answered();
+                    }
                     // It may have answered before it hung up (413, 400, a dying proxy): the answer says more than this error.
                     ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => self.half_dead = true,
                     _ => return Err(self.broken(during, &error)),
@@ -187,6 +196,18 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// Whether something is there to read, be it the end; what TLS says about itself does not count.
+    fn has_answered(&mut self) -> bool {
+        let Some(tls) = &mut self.tls else {
+            return recv(&self.socket, &mut [0], RecvFlags::PEEK).is_ok();
+        };
+        match tls.read_tls(&mut Pipe(&self.socket)) {
+            Ok(0) => true,
+            Ok(_) => tls.process_new_packets().map_or(true, |state| state.plaintext_bytes_to_read() > 0),
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
     }
 
     /// Reads what there is, waiting for the first byte; false at the end.

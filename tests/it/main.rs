@@ -8,6 +8,7 @@ mod golden;
 mod host;
 mod net;
 mod net_dns;
+mod net_hostile;
 mod net_proxy;
 mod net_tls;
 mod scrape;

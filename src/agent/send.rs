@@ -268,7 +268,7 @@ impl Agent {
             }
         }
         let window = self.pace.billed_bytes_max().max(if backlog { 1 } else { 64 << 10 });
-        let parts = encode(&key, events, window, self.settings.upload.compress);
+        let parts = encode(&key, events, window, self.shipper.compress(env.clock));
         let base_ms = self.keeper.base_ms();
         Some(InFlight { parts, sources, backlog, base_ms, settled: 0, expired: too_old, timeouts: 0 })
     }

@@ -186,6 +186,7 @@ impl Agent {
         } else if due(self.discoverer.next_due_ms()) {
             if self.discoverer.refresh(env) {
                 self.schedule.replace(self.discoverer.targets(), env.clock.monotonic_ms());
+                self.converter.forget_missing(self.discoverer.targets().iter().map(Rc::as_ref));
             }
         } else if self.bounds_due_ms <= now_ms {
             self.enforce_bounds(env);
@@ -270,8 +271,7 @@ impl Agent {
         if matches!(&scraped.outcome, Err(error) if error.kind == ScrapeErrorKind::Stopped) {
             return;
         }
-        let report_samples =
-            if self.settings.convert.more.scrape_health { report_samples(&target, &scraped) } else { Vec::new() };
+        let report_samples = report_samples(&target, &scraped);
         self.note_scrape(index, &scraped, env);
         let (report, page) = (scraped.report, scraped.outcome.ok());
         let converted = self.converter.convert(&target, &report, page, &report_samples, started_ms);

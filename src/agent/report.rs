@@ -95,6 +95,8 @@ impl Agent {
             ("not_finite", counts.not_finite),
             ("first_seen", counts.first_seen),
             ("not_advancing", counts.not_advancing),
+            ("repeated", counts.repeated),
+            ("long_gap", counts.long_gap),
             ("oversized", counts.oversized),
             ("undeclared", counts.undeclared),
             ("baselines_evicted", counts.baselines_evicted),

@@ -48,8 +48,7 @@ pub(super) fn once(args: &Args, scrapes: u32, interval_ms: u64) -> u8 {
                 host.render(env, Path::new("/"), &mut text);
                 page(text.as_bytes());
             });
-            let report_samples =
-                if settings.convert.more.scrape_health { report_samples(target, &scraped) } else { Vec::new() };
+            let report_samples = report_samples(target, &scraped);
             if let Err(error) = &scraped.outcome {
                 log::warn!("target down: {error}");
             }

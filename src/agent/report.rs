@@ -65,6 +65,7 @@ impl Agent {
         health.last_duration_ms = scraped.report.duration_ms;
         health.last_samples = scraped.report.samples_scraped;
         health.lines_skipped += scraped.report.lines_skipped;
+        health.problems.clone_from(&scraped.problems);
         health.up = Some(scraped.outcome.is_ok());
         let (job, instance) = (entry.target.job.job_name.as_str(), entry.target.instance());
         match &scraped.outcome {
@@ -244,6 +245,7 @@ fn target_status(entry: &Entry) -> TargetStatus {
         last_duration_ms: health.last_duration_ms,
         last_samples: health.last_samples,
         lines_skipped: health.lines_skipped,
+        problems: health.problems.clone(),
         last_error: health.last_error.as_ref().map(|(_, text)| text.clone()),
         last_error_ms: health.last_error.as_ref().map(|(ms, _)| *ms),
     }

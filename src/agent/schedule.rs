@@ -55,6 +55,8 @@ pub struct Health {
     pub last_error: Option<(i64, String)>,
     /// Bad lines that were skipped.
     pub lines_skipped: u64,
+    /// Lines, files and samples that the last scrape left out although it succeeded; a few of them, with their places.
+    pub problems: Vec<String>,
     /// Failures by kind, for the counters in `status`.
     pub failures_by_kind: std::collections::BTreeMap<&'static str, u64>,
 }

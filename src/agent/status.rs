@@ -90,6 +90,8 @@ pub struct TargetStatus {
     pub last_samples: u64,
     /// Bad lines skipped since start.
     pub lines_skipped: u64,
+    /// What the last scrape left out although it succeeded: a few bad lines with their numbers, files, samples.
+    pub problems: Vec<String>,
     /// The last error.
     pub last_error: Option<String>,
     /// When it was.

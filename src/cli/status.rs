@@ -120,6 +120,9 @@ fn describe(status: &Status) -> String {
         if target.lines_skipped > 0 {
             let _ = writeln!(out, "          {} bad lines skipped", target.lines_skipped);
         }
+        for problem in &target.problems {
+            let _ = writeln!(out, "          {problem}");
+        }
         if let (Some(error), Some(ms)) = (&target.last_error, target.last_error_ms) {
             let _ = writeln!(out, "          {}: {error}", rfc3339(ms));
         }

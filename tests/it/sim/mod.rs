@@ -361,6 +361,12 @@ impl Device {
         );
     }
 
+    /// What `promwatch status` would say.
+    pub fn status(&mut self) -> promwatch::agent::status::Status {
+        let env = Env { clock: &*self.clock, disk: &self.disk, net: &self.net };
+        self.agent.as_mut().expect("the agent runs").status(env)
+    }
+
     /// The process is gone from one moment to the next; the kernel keeps what was written.
     pub fn kill(&mut self) {
         self.agent = None;

@@ -235,3 +235,203 @@ fn memory_only_keeps_the_latest_and_counts_the_rest() {
         cloud.events(GROUP, "sim").iter().filter(|event| event.message.contains(r#""promwatch":"lost""#)).count();
     assert!(markers >= 1, "a marker event says what was lost");
 }
+
+#[test]
+fn a_full_disk_falls_back_to_memory_and_returns_to_disk_when_it_heals() {
+    let mut device = Device::new(13, "5s", STATE);
+    device.start();
+    device.run_ms(20_000);
+    device.net.link.set(Link::Refused);
+    device.run_ms(60_000);
+    let used = device.disk.used_bytes();
+    device.disk.set_faults(crate::sim_disk::Faults { capacity: Some(used + 700), ..Default::default() });
+    device.run_ms(120_000);
+    let status = device.status();
+    assert_eq!(status.disk.buffer, "memory", "{:?}", status.disk);
+    assert!(status.backlog.memory_events > 10);
+    device.disk.set_faults(crate::sim_disk::Faults::default());
+    device.run_ms(120_000);
+    let status = device.status();
+    assert_eq!((status.disk.buffer.as_str(), status.backlog.memory_events), ("disk", 0), "{:?}", status.disk);
+    device.net.link.set(Link::Up(50));
+    device.drain(900_000);
+    device.run_ms(30_000);
+    device.check_server();
+    let (gauges, times) = (device.stored_gauges(), device.scrape_times());
+    assert!(gauges.len() + 2 >= times.len(), "{} of {}", gauges.len(), times.len());
+    assert!(gauges.values().all(|stored| stored.len() == 1), "nothing is there twice");
+}
+
+#[test]
+fn a_disk_that_fails_for_good_stops_no_scrape_and_no_delivery() {
+    let mut device = Device::new(14, "5s", STATE);
+    device.start();
+    device.run_ms(20_000);
+    device.net.link.set(Link::Refused);
+    device.run_ms(30_000);
+    let from = device.disk.operations();
+    device.disk.set_faults(crate::sim_disk::Faults { eio_from: Some(from), ..Default::default() });
+    device.run_ms(300_000);
+    device.net.link.set(Link::Up(50));
+    device.run_ms(300_000);
+    let gauges = device.stored_gauges();
+    // What was on the disk already cannot be read any more; everything since then is there.
+    assert!(gauges.len() + 12 >= device.scrape_times().len(), "{} of {}", gauges.len(), device.scrape_times().len());
+}
+
+#[test]
+fn a_read_only_state_directory_means_memory() {
+    let mut device = Device::new(15, "5s", STATE);
+    device.disk.set_faults(crate::sim_disk::Faults { read_only: true, ..Default::default() });
+    device.start();
+    device.run_ms(300_000);
+    device.check_server();
+    assert!(device.stored_gauges().len() + 2 >= device.scrape_times().len());
+}
+
+#[test]
+fn a_week_of_backlog_drains_while_every_scrape_keeps_its_time() {
+    let mut device = Device::new(16, "60s", STATE);
+    device.start();
+    device.run_ms(120_000);
+    device.net.link.set(Link::Refused);
+    device.run_ms(7 * 86_400_000);
+    let before = device.scrape_times().len();
+    device.net.link.set(Link::Up(120));
+    device.drain(6 * 3_600_000);
+    device.check_server();
+    let times = device.scrape_times();
+    for pair in times[before - 1..].windows(2) {
+        assert!((pair[1] - pair[0] - 60_000).abs() < 2_000, "{} ms between scrapes", pair[1] - pair[0]);
+    }
+    let gauges = device.stored_gauges();
+    assert!(gauges.len() + 3 >= times.len(), "{} of {}", gauges.len(), times.len());
+    let mut stored: Vec<i64> = Vec::new();
+    for event in device.net.cloud.borrow().events(GROUP, "sim") {
+        stored.push(event.timestamp_ms);
+    }
+    let live_from = times[before];
+    let backlog: Vec<i64> = stored.into_iter().filter(|time_ms| *time_ms < live_from).collect();
+    assert!(backlog.is_sorted(), "the backlog of a stream keeps its order");
+}
+
+#[test]
+fn a_step_of_a_year_and_one_of_two_hours_back_move_what_waits() {
+    for step_ms in [366 * 86_400_000_i64, -2 * 3_600_000] {
+        let mut device = Device::new(17, "5s", STATE);
+        // The clock is wrong by the step until it is set.
+        device.clock.wall_error_ms.set(-step_ms);
+        device.net.link.set(Link::Refused);
+        device.start();
+        device.run_ms(120_000);
+        device.clock.wall_error_ms.set(0);
+        device.run_ms(60_000);
+        device.net.link.set(Link::Up(50));
+        device.drain(600_000);
+        device.run_ms(30_000);
+        device.check_server();
+        let times = device.scrape_times();
+        let gauges = device.stored_gauges();
+        assert!(gauges.len() + 3 >= times.len(), "step {step_ms}: {} of {}", gauges.len(), times.len());
+        for (n, stored) in gauges {
+            assert!((stored[0] - times[n as usize - 1]).abs() <= 1_000, "step {step_ms}, scrape {n}");
+        }
+    }
+}
+
+#[test]
+fn a_step_in_the_middle_of_a_drain_moves_the_rest() {
+    let mut device = Device::new(18, "5s", r#"{"state_dir": "/state", "upload": {"jitter": 0}}"#);
+    let wrong_ms = -3 * 60_000;
+    device.clock.wall_error_ms.set(wrong_ms);
+    device.net.link.set(Link::Refused);
+    device.start();
+    device.run_ms(1_800_000);
+    device.net.link.set(Link::Up(50));
+    device.run_ms(4_000);
+    device.clock.wall_error_ms.set(0);
+    device.drain(900_000);
+    device.run_ms(30_000);
+    device.check_server();
+    let times = device.scrape_times();
+    let gauges = device.stored_gauges();
+    assert!(gauges.len() + 3 >= times.len());
+    let right = gauges.iter().filter(|(n, stored)| (stored[0] - times[**n as usize - 1]).abs() <= 1_000).count();
+    assert!(right * 10 >= gauges.len() * 8, "{right} of {} have the right time", gauges.len());
+    assert!(gauges.values().all(|stored| stored.len() == 1), "nothing is there twice");
+}
+
+#[test]
+fn three_boots_offline_with_a_saved_clock_keep_their_order_and_are_marked() {
+    let mut device = Device::new(19, "5s", STATE);
+    device.clock.synchronised.set(true);
+    device.start();
+    device.run_ms(60_000);
+    let confirmed_ms = device.clock.true_ms();
+    device.net.link.set(Link::Refused);
+    device.clock.synchronised.set(false);
+    for days in 1..=3 {
+        device.stop();
+        // The saved clock stands still while the power is off.
+        let off_ms = 86_400_000_i64;
+        device.power_cut(off_ms);
+        device.clock.wall_error_ms.set(-days * off_ms);
+        device.start();
+        device.run_ms(60_000);
+    }
+    device.net.link.set(Link::Up(50));
+    device.drain(900_000);
+    device.run_ms(60_000);
+    device.check_server();
+    let (gauges, times) = (device.stored_gauges(), device.scrape_times());
+    assert!(gauges.len() + 3 >= times.len(), "{} of {}", gauges.len(), times.len());
+    let placed: Vec<i64> = gauges.values().map(|stored| stored[0]).collect();
+    assert!(placed.is_sorted(), "in the order of the scrapes");
+    let now_ms = device.clock.true_ms();
+    assert!(placed.iter().all(|time_ms| *time_ms >= confirmed_ms - 120_000 && *time_ms <= now_ms));
+    let cloud = device.net.cloud.borrow();
+    let marked = cloud.events(GROUP, "sim").iter().filter(|event| event.message.contains("TimestampEstimated")).count();
+    assert!(marked > 20, "{marked} events are marked as estimated");
+}
+
+#[test]
+fn expired_events_are_dropped_restamped_or_kept_as_the_user_chose() {
+    for (choice, expired) in [("drop", "drop"), ("restamp", "restamp"), ("keep", "keep")] {
+        let promwatch = format!(r#"{{"state_dir": "/state", "buffer": {{"expired": "{expired}", "max_age": "30d"}}}}"#);
+        let mut device = Device::new(20, "60s", &promwatch);
+        device.clock.synchronised.set(true);
+        device.start();
+        device.run_ms(120_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(600_000);
+        device.stop();
+        device.clock.pass(15 * 86_400_000);
+        device.start();
+        device.run_ms(120_000);
+        device.net.link.set(Link::Up(50));
+        device.run_ms(1_200_000);
+        device.check_server();
+        let (counts, pending) = device.agent.as_ref().unwrap().counts();
+        let cloud = device.net.cloud.borrow();
+        let restamped = cloud.events(GROUP, "sim").iter().filter(|event| event.message.contains("OriginalTimestamp")).count();
+        match choice {
+            "drop" => assert!(counts.dropped_total() >= 18 && restamped == 0, "{counts:?}"),
+            "restamp" => assert!(counts.dropped_total() == 0 && restamped >= 18, "{counts:?} {restamped}"),
+            _ => assert!(counts.dropped_total() == 0 && pending >= 18, "{counts:?} {pending}"),
+        }
+    }
+}
+
+#[test]
+fn a_target_that_hangs_does_not_keep_the_others_from_their_time() {
+    let prometheus = "global:\n  scrape_interval: 10s\nscrape_configs:\n  - job_name: sim\n    static_configs:\n      \
+                      - targets: ['exporter:9100', 'dead:1']\n";
+    let mut device = Device::with_prometheus(21, prometheus, STATE);
+    device.net.exporters.borrow_mut().insert("dead:1".to_owned(), Exporter { hangs: true, ..Exporter::default() });
+    device.start();
+    device.run_ms(1_200_000);
+    let times = device.scrape_times();
+    let late = times.windows(2).skip(6).filter(|pair| pair[1] - pair[0] > 12_000).count();
+    // Every tenth interval it gets its whole time-out.
+    assert!(late <= times.len() / 8, "{late} of {} scrapes came late", times.len());
+}

@@ -1,3 +1,5 @@
+//! What patterns mean, and the fast form held against the engine.
+
 use super::*;
 
 fn groups(pattern: &Pattern, text: &str) -> Option<Vec<Option<String>>> {

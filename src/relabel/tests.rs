@@ -1,3 +1,5 @@
+//! Each action, and all of them held against a word-for-word reference.
+
 use super::*;
 use crate::model::Labels;
 use crate::pattern::Pattern;

@@ -17,6 +17,6 @@ mod ship_over_tcp;
 mod sim;
 mod sim_disk;
 mod spool;
-mod tidy;
 mod spool_crash;
 mod spool_golden;
+mod tidy;

@@ -230,6 +230,8 @@ fn a_self_signed_server_is_trusted_when_its_certificate_is_the_authority() {
             let tls = TlsSettings { ca: Some(Secret::Inline(cert)), ..TlsSettings::default() };
             let outcome_now = outcome(&server, &tls, &net);
             assert_eq!(outcome_now.as_ref().err().map(|error| error.kind), want, "{is_ca:?} {outcome_now:?}");
+            let unknown = outcome(&server, &TlsSettings::default(), &net).unwrap_err();
+            assert!(unknown.kind == NetErrorKind::Tls && unknown.text.contains("ca_file"), "{unknown}");
             let wrong_name = TlsSettings { server_name: Some("other".into()), ..tls };
             assert_eq!(kind(outcome(&server, &wrong_name, &net)), NetErrorKind::Tls, "{is_ca:?}");
         }

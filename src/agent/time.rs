@@ -190,7 +190,11 @@ impl Timekeeper {
             } else {
                 let latest_ms = base_ms - boot.last_monotonic_ms.cast_signed();
                 // Its own clock may be right: it is kept where it contradicts nothing.
-                if boot.base_ms >= not_before_ms && boot.base_ms <= latest_ms { boot.base_ms } else { latest_ms }
+                if boot.base_ms + STEP_MS >= not_before_ms && boot.base_ms <= latest_ms + STEP_MS {
+                    boot.base_ms
+                } else {
+                    latest_ms
+                }
             };
         }
         let placed_ms = (base_ms + monotonic_ms).max(not_before_ms);

@@ -381,7 +381,8 @@ impl Device {
         let true_ms = self.clock.true_ms() + off_ms;
         self.clock.boot.set(self.clock.boot.get() + 1);
         self.clock.monotonic_ms.set(2_000);
-        self.clock.true_base_ms.set(true_ms - 2_000);
+        // Booting takes two seconds.
+        self.clock.true_base_ms.set(true_ms);
     }
 
     /// A clean stop.

@@ -413,7 +413,8 @@ fn expired_events_are_dropped_restamped_or_kept_as_the_user_chose() {
         device.check_server();
         let (counts, pending) = device.agent.as_ref().unwrap().counts();
         let cloud = device.net.cloud.borrow();
-        let restamped = cloud.events(GROUP, "sim").iter().filter(|event| event.message.contains("OriginalTimestamp")).count();
+        let restamped =
+            cloud.events(GROUP, "sim").iter().filter(|event| event.message.contains("OriginalTimestamp")).count();
         match choice {
             "drop" => assert!(counts.dropped_total() >= 18 && restamped == 0, "{counts:?}"),
             "restamp" => assert!(counts.dropped_total() == 0 && restamped >= 18, "{counts:?} {restamped}"),

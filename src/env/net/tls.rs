@@ -187,6 +187,10 @@ fn hint(error: &Error) -> &'static str {
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => " (is server_name right?)",
+        // CaUsedAsEndEntity, nearly always.
+        Error::InvalidCertificate(CertificateError::Other(_)) => {
+            " (is it self-signed? then give the certificate as ca_file)"
+        }
         Error::InvalidMessage(_) => " (does the server speak TLS on this port?)",
         Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
             " (does it want a client certificate?)"

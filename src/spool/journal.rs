@@ -13,14 +13,17 @@ const JOURNAL_BYTES_MAX: u64 = 64 << 10;
 /// The longest journal that is read; ours never come near.
 pub const READ_BYTES_MAX: u64 = 16 << 20;
 
+/// How the names of acknowledgement journals begin.
+pub const ACKNOWLEDGED: &str = "acks-";
+
 /// A journal's name.
-pub fn name(number: u64) -> String {
-    format!("acks-{number:016x}.pwa")
+pub fn name(prefix: &str, number: u64) -> String {
+    format!("{prefix}{number:016x}.pwa")
 }
 
 /// A journal's number, from its name.
-pub fn parse_name(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("acks-")?.strip_suffix(".pwa")?;
+pub fn parse_name(prefix: &str, name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?.strip_suffix(".pwa")?;
     (digits.len() == 16 && !digits.contains('+')).then(|| u64::from_str_radix(digits, 16).ok())?
 }
 
@@ -55,6 +58,7 @@ pub fn read(bytes: &[u8], id: Option<SpoolId>) -> (Read, Option<SpoolId>) {
 /// The journal that is being written.
 #[derive(Default)]
 pub struct Journal {
+    prefix: String,
     /// The next journal's number.
     next: u64,
     /// Older journals, removed when the present one is durable.
@@ -70,8 +74,8 @@ pub struct Journal {
 
 impl Journal {
     /// The journal that follows those that were found; none is made before something is to be written.
-    pub fn after(next: u64, old: Vec<u64>) -> Self {
-        Self { next, old, ..Self::default() }
+    pub fn after(prefix: &str, next: u64, old: Vec<u64>) -> Self {
+        Self { prefix: prefix.to_owned(), next, old, ..Self::default() }
     }
 
     /// Bytes of the present file.
@@ -110,7 +114,7 @@ impl Journal {
         if fresh {
             self.number = self.next;
             self.next += 1;
-            self.file = Some(disk.create(&dir.join(name(self.number)))?);
+            self.file = Some(disk.create(&dir.join(name(&self.prefix, self.number)))?);
             self.bytes = 0;
             self.name_unsynced = true;
             out = JournalHeader { id: *id, number: self.number }.encode();
@@ -154,7 +158,7 @@ impl Journal {
             self.name_unsynced = false;
         }
         if self.file.is_some() {
-            self.old.retain(|number| match disk.remove(&dir.join(name(*number))) {
+            self.old.retain(|number| match disk.remove(&dir.join(name(&self.prefix, *number))) {
                 Ok(()) => false,
                 Err(error) => error.kind() != io::ErrorKind::NotFound,
             });

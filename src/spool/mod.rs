@@ -16,6 +16,7 @@
 //! ```
 
 mod body;
+pub mod export;
 mod journal;
 mod queue;
 mod ranges;

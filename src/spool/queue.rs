@@ -74,7 +74,7 @@ impl Spool {
             streams: found.streams,
             segments: found.segments,
             settled: found.settled,
-            journal: Journal::after(found.next_journal, found.journals),
+            journal: Journal::after(journal::ACKNOWLEDGED, found.next_journal, found.journals),
             next: found.next,
             unused_from: found.unused_from,
             encoder: Encoder::default(),
@@ -111,16 +111,17 @@ impl Spool {
     /// Appends a record and returns its number. It is certain after the next [`Spool::sync`]. After an error the record is
     /// not in the spool; earlier ones are.
     pub fn append(&mut self, record: &NewRecord<'_>, disk: &dyn Disk) -> Result<u64, SpoolError> {
-        self.append_as(record, false, disk)
+        self.append_from(record, None, disk)
     }
 
-    /// The same for a record out of another spool.
-    pub fn append_imported(&mut self, record: &NewRecord<'_>, disk: &dyn Disk) -> Result<u64, SpoolError> {
-        self.append_as(record, true, disk)
-    }
-
-    fn append_as(&mut self, new: &NewRecord<'_>, imported: bool, disk: &dyn Disk) -> Result<u64, SpoolError> {
-        let mut meta = describe(new, imported)?;
+    /// Appends a record that may be another spool's; `source` tells it from all others (see [`super::export`]).
+    pub(super) fn append_from(
+        &mut self,
+        new: &NewRecord<'_>,
+        source: Option<u32>,
+        disk: &dyn Disk,
+    ) -> Result<u64, SpoolError> {
+        let mut meta = describe(new, source.is_some())?;
         if self.unsynced.iter().map(|unsynced| unsynced.frame.len()).sum::<usize>() > UNSYNCED_BYTES_MAX {
             self.sync(disk)?;
         }
@@ -136,7 +137,10 @@ impl Spool {
             }
             let segment_bytes = self.file.as_ref().and(self.segments.last()).map_or(0, |segment| segment.bytes);
             let header_bytes = if self.file.is_none() { wire::SEGMENT_HEADER_BYTES as u64 } else { 0 };
-            let frames = self.encoder.encode(&meta, new, segment_bytes + header_bytes).ok_or(SpoolError::TooLarge)?;
+            let Some(frames) = self.encoder.encode(&meta, new, source, segment_bytes + header_bytes) else {
+                self.end_segment(disk);
+                return Err(SpoolError::TooLarge);
+            };
             let bytes = header_bytes + (frames.shapes.len() + frames.record.len()) as u64;
             let full = segment_bytes > 0 && segment_bytes + bytes > self.segment_bytes_max();
             if !full {
@@ -431,6 +435,30 @@ impl Spool {
         synced.and(written.map_err(|error| self.error("acknowledging in", &error)))
     }
 
+    /// A batch of so many bytes fits without anything being dropped.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.pending().bytes + bytes <= self.max_bytes
+    }
+
+    /// Its folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Hands the bytes of all segments that can be read to `visit`.
+    pub(super) fn each_segment(&self, disk: &dyn Disk, visit: &mut dyn FnMut(&[u8])) -> Result<(), SpoolError> {
+        for segment in self.segments.iter().filter(|segment| segment.on_disk && !segment.unreadable) {
+            let bytes = disk.read_at(&self.dir.join(segment.name()), 0, SEGMENT_READ_MAX);
+            visit(&bytes.map_err(|error| self.error("reading", &error))?);
+        }
+        Ok(())
+    }
+
+    /// The record is pending here.
+    pub(super) fn is_pending(&self, sequence: u64) -> bool {
+        sequence < self.next && !self.settled.contains(sequence)
+    }
+
     /// The spool's id; nothing while nothing was ever written.
     pub fn id(&self) -> Option<[u8; 16]> {
         self.id
@@ -532,7 +560,8 @@ impl Spool {
     /// A process that was killed may have left in the kernel's memory what no sync of ours would cover.
     fn sync_inherited(&mut self, journals: &[u64], disk: &dyn Disk) {
         let segment = self.segments.iter().rev().find(|segment| !segment.keep).map(Segment::name);
-        let names = segment.into_iter().chain(journals.last().map(|number| journal::name(*number)));
+        let names =
+            segment.into_iter().chain(journals.last().map(|number| journal::name(journal::ACKNOWLEDGED, *number)));
         for name in names {
             if let Err(error) = disk.sync_file(&self.dir.join(&name)) {
                 log::warn!("{}: what the last process wrote may not survive a power cut: {error}", self.dir.display());

@@ -92,6 +92,11 @@ pub fn read(state_dir: &Path, disk: &dyn Disk, visit: &mut dyn FnMut(&SpoolRecor
     Ok(report)
 }
 
+/// The spool's id; nothing while nothing was written, or when no header is left.
+pub fn id(state_dir: &Path, disk: &dyn Disk) -> io::Result<Option<[u8; 16]>> {
+    survey(&state_dir.join(FOLDER), disk).map(|found| found.id)
+}
+
 /// The folder as it is at one moment: while the agent is appending, the end of the last segment may be half written.
 fn look(dir: &Path, disk: &dyn Disk) -> io::Result<Survey> {
     let mut found = survey(dir, disk)?;

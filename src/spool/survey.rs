@@ -98,7 +98,9 @@ pub fn survey(dir: &Path, disk: &dyn Disk) -> io::Result<Survey> {
         if let Some((first, attempt)) = segment::parse_name(&entry.name).filter(|(first, _)| *first < SEQUENCE_MAX) {
             let bytes = entry.stamp.len;
             found.segments.push(Segment { first, attempt, bytes, on_disk: true, ..Segment::default() });
-        } else if let Some(number) = journal::parse_name(&entry.name).filter(|number| *number < SEQUENCE_MAX) {
+        } else if let Some(number) =
+            journal::parse_name(journal::ACKNOWLEDGED, &entry.name).filter(|number| *number < SEQUENCE_MAX)
+        {
             journals.push(number);
             found.journal_bytes += entry.stamp.len;
         }
@@ -133,7 +135,7 @@ impl Survey {
     fn read_journals(&mut self, numbers: &[u64], dir: &Path, disk: &dyn Disk) {
         for number in numbers.iter().rev() {
             self.next_journal = self.next_journal.max(number + 1);
-            match disk.read(&dir.join(journal::name(*number)), journal::READ_BYTES_MAX) {
+            match disk.read(&dir.join(journal::name(journal::ACKNOWLEDGED, *number)), journal::READ_BYTES_MAX) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(_) => self.unreadable += 1,
                 Ok(bytes) => match journal::read(&bytes, self.id) {

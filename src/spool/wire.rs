@@ -269,6 +269,8 @@ pub struct FrameHeader<'a> {
     pub group: &'a str,
     /// The log stream.
     pub stream: &'a str,
+    /// Tells an imported record's origin.
+    pub source: u32,
 }
 
 impl FrameHeader<'_> {
@@ -295,8 +297,8 @@ pub const FLAG_CLOCK_CONFIRMED: u16 = 1;
 /// Bit 1 of a frame's flags.
 pub const FLAG_IMPORTED: u16 = 2;
 
-/// Appends a record's frame.
-pub fn encode_record(out: &mut Vec<u8>, meta: &RecordMeta, body: &[u8]) {
+/// Appends a record's frame. `source`: an imported record's, otherwise 0.
+pub fn encode_record(out: &mut Vec<u8>, meta: &RecordMeta, source: u32, body: &[u8]) {
     let flags =
         if meta.clock_confirmed { FLAG_CLOCK_CONFIRMED } else { 0 } | if meta.imported { FLAG_IMPORTED } else { 0 };
     encode_frame(
@@ -317,6 +319,7 @@ pub fn encode_record(out: &mut Vec<u8>, meta: &RecordMeta, body: &[u8]) {
             last_ms: meta.last_ms,
             group: &meta.key.group,
             stream: &meta.key.stream,
+            source,
         },
         body,
     );
@@ -342,6 +345,7 @@ pub fn encode_shape(out: &mut Vec<u8>, sequence: u64, first_template: u32, count
             last_ms: 0,
             group: "",
             stream: "",
+            source: 0,
         },
         body,
     );
@@ -365,7 +369,7 @@ fn encode_frame(out: &mut Vec<u8>, header: &FrameHeader<'_>, body: &[u8]) {
     out.extend_from_slice(&header.last_ms.to_le_bytes());
     out.extend_from_slice(&(header.group.len() as u16).to_le_bytes());
     out.extend_from_slice(&(header.stream.len() as u16).to_le_bytes());
-    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&header.source.to_le_bytes());
     out.extend_from_slice(header.group.as_bytes());
     out.extend_from_slice(header.stream.as_bytes());
     let sum = checksum(&out[start..]);
@@ -429,6 +433,7 @@ fn parse_header(bytes: &[u8]) -> Parsed<'_> {
         last_ms: i64_at(bytes, 72),
         group,
         stream,
+        source: u32_at(bytes, 84),
     };
     let sensible = match kind {
         Kind::Record => (1..=EVENTS_MAX).contains(&header.count) && header.sequence < SEQUENCE_MAX,
@@ -538,7 +543,7 @@ mod tests {
         let mut starts = Vec::new();
         for sequence in [10, 13, 16] {
             starts.push(bytes.len());
-            encode_record(&mut bytes, &meta(sequence), b"some body");
+            encode_record(&mut bytes, &meta(sequence), 0, b"some body");
         }
         (bytes, starts)
     }
@@ -563,7 +568,7 @@ mod tests {
         assert_eq!(decode_entry(&[3; 16], &entry), Some((5, 9)));
         assert_eq!(decode_entry(&[4; 16], &entry), None, "another spool's entry");
         let mut out = Vec::new();
-        encode_record(&mut out, &meta(10), b"body");
+        encode_record(&mut out, &meta(10), 5, b"body");
         let Some(Piece::Frame { header, body, .. }) = Pieces::new(&out, 0).next() else { panic!("no frame") };
         assert_eq!((header.first_ms, header.last_ms, header.wall_ms, body), (i64::MIN, i64::MAX, -2, &b"body"[..]));
         assert_eq!((header.group, header.stream, header.flags, header.billed), ("/edge/prom", "node", 1, 100));

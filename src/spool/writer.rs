@@ -58,7 +58,13 @@ impl Encoder {
     }
 
     /// The frames of a record in a segment of so many bytes; nothing when it is too large.
-    pub fn encode(&mut self, meta: &RecordMeta, new: &NewRecord<'_>, segment_bytes: u64) -> Option<Frames> {
+    pub fn encode(
+        &mut self,
+        meta: &RecordMeta,
+        new: &NewRecord<'_>,
+        source: Option<u32>,
+        segment_bytes: u64,
+    ) -> Option<Frames> {
         let mut shapes = Vec::new();
         if let Some(at) = self.copies.iter().position(|(due, _)| *due <= segment_bytes) {
             shapes = self.copies.swap_remove(at).1;
@@ -90,7 +96,7 @@ impl Encoder {
         }
         let body = self.packer.pack(&payload);
         let mut record = Vec::with_capacity(wire::frame_overhead_bytes(&meta.key.group, &meta.key.stream) + body.len());
-        wire::encode_record(&mut record, meta, &body);
+        wire::encode_record(&mut record, meta, source.unwrap_or_default(), &body);
         body::fits(&body).then_some(Frames { shapes, record })
     }
 

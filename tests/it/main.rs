@@ -18,5 +18,6 @@ mod sim;
 mod sim_disk;
 mod spool;
 mod spool_crash;
+mod spool_export;
 mod spool_golden;
 mod tidy;

@@ -375,14 +375,17 @@ impl Spool {
         })?;
         let mut events = 0;
         each_block(file, disk, &mut |id, records| {
-            let (mut taken, mut already) = (0, 0);
+            let (mut taken, mut already, mut result) = (0, 0, Ok(()));
             for record in records {
                 let (from, to) = (record.meta.sequence, record.meta.sequence + u64::from(record.meta.events));
                 let own = self.id() == Some(*id) && self.is_pending(from);
                 if imported.contains(from) || own || unnoted.contains(&source(id, from)) {
                     already += 1;
                 } else {
-                    self.import_record(id, record, disk)?;
+                    result = self.import_record(id, record, disk);
+                    if result.is_err() {
+                        break;
+                    }
                     taken += 1;
                 }
                 imported.insert(from, to);
@@ -390,13 +393,14 @@ impl Spool {
                 events += u64::from(record.meta.events);
                 progress(events);
             }
+            // What was taken is noted, whatever stopped the rest: it may be delivered before the next try.
             self.sync(disk)?;
             let folder = self.folder().to_path_buf();
             journal
                 .write(&folder, id, &imported, disk)
                 .and_then(|()| journal.sync(&folder, disk))
                 .map_err(|error| SpoolError::from_io("noting what was imported", &error))?;
-            Ok((taken, already))
+            result.map(|()| (taken, already))
         })
     }
 

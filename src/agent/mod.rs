@@ -38,7 +38,7 @@ use crate::ship::Shipper;
 use counts::{Counts, DropReason};
 use delivery::{InFlight, Pace, Sent, Source};
 use lane::Lane;
-use report::note_loss_of_spool;
+pub use report::note_loss_of_spool;
 use schedule::Schedule;
 use state::State;
 use std::collections::BTreeMap;

@@ -222,7 +222,7 @@ impl Agent {
 }
 
 /// Counts what the spool lost and remembers it for a marker event in the stream it was for.
-pub(super) fn note_loss_of_spool(counts: &mut Counts, state: &mut State, loss: &Loss) {
+pub fn note_loss_of_spool(counts: &mut Counts, state: &mut State, loss: &Loss) {
     let reason = DropReason::from_word(loss.reason.as_str()).unwrap_or(DropReason::Damaged);
     log::warn!("{} buffered events are lost: {}", loss.events, reason.as_str());
     counts.drop_events(reason, loss.events);

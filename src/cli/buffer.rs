@@ -2,6 +2,7 @@
 //!
 //! info, list, cat and verify only read, and work beside a running agent.
 
+use super::carry;
 use super::{Args, BufferCommand, EXIT_FAILED, EXIT_OK, event_line, load, print};
 use crate::env::RealDisk;
 use crate::logger::rfc3339;
@@ -15,6 +16,9 @@ pub(super) fn state_dir(args: &Args) -> Option<PathBuf> {
 }
 
 pub(super) fn buffer(args: &Args, command: &BufferCommand) -> u8 {
+    if let BufferCommand::Send { file } = command {
+        return carry::send(args, file);
+    }
     let Some(dir) = state_dir(args) else {
         eprintln!("promwatch: no state directory; name it with --state-dir");
         return EXIT_FAILED;
@@ -24,10 +28,10 @@ pub(super) fn buffer(args: &Args, command: &BufferCommand) -> u8 {
         BufferCommand::List => list(&dir),
         BufferCommand::Cat => cat(&dir),
         BufferCommand::Verify => verify(&dir),
-        _ => {
-            eprintln!("promwatch: not in this version");
-            return EXIT_FAILED;
-        }
+        BufferCommand::Export { file, select, remove } => return carry::export(&dir, file, select, *remove),
+        BufferCommand::Import { file } => return carry::import(args, &dir, file),
+        BufferCommand::Send { .. } => return EXIT_OK,
+        BufferCommand::Drop { select } => return carry::drop_events(&dir, select),
     };
     done.unwrap_or_else(|error| {
         eprintln!("promwatch: {}: {error}", dir.display());

@@ -4,6 +4,7 @@
 
 mod args;
 mod buffer;
+mod carry;
 mod check;
 mod once;
 mod run;

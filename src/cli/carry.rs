@@ -81,7 +81,13 @@ fn try_export(dir: &Path, file: &Path, select: &Select, remove: bool) -> Result<
         spool.remove_exported(&exported.sequences, &RealDisk)?;
         close(spool, &mut state, dir, DropReason::Exported, exported.events)?;
     }
-    println!("{} events in {} records, {} bytes: {}", exported.events, exported.sequences.len(), exported.bytes, file.display());
+    println!(
+        "{} events in {} records, {} bytes: {}",
+        exported.events,
+        exported.sequences.len(),
+        exported.bytes,
+        file.display()
+    );
     Ok(EXIT_OK)
 }
 
@@ -189,7 +195,8 @@ fn lock(dir: &Path) -> Result<Lock, Failure> {
 
 fn open(dir: &Path) -> Result<(Spool, State), Failure> {
     // Nothing is appended, so no bound is met.
-    let settings = BufferSettings { max_bytes: CARRIER_BYTES_MAX, max_age_ms: u64::MAX / 2, ..BufferSettings::default() };
+    let settings =
+        BufferSettings { max_bytes: CARRIER_BYTES_MAX, max_age_ms: u64::MAX / 2, ..BufferSettings::default() };
     let (spool, recovery) = Spool::open(dir, &settings, &RealDisk)?;
     let mut state = State::load(dir, &RealDisk).0;
     count_losses(&mut state, &recovery);

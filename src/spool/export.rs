@@ -42,7 +42,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, record: &SpoolRecord) -> bool {
+    /// Whether a record is meant.
+    pub fn takes(&self, record: &SpoolRecord) -> bool {
         self.since_ms.is_none_or(|ms| record.meta.last_ms >= ms)
             && self.until_ms.is_none_or(|ms| record.meta.first_ms <= ms)
             && self.group.as_ref().is_none_or(|group| *group == record.meta.key.group)

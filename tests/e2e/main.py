@@ -360,6 +360,32 @@ def test_rotated_credentials_are_read_again(folder, peers):
     server.shutdown()
 
 
+def test_events_carried_on_a_stick(folder, peers):
+    """An air-gapped device's events are exported, and sent from another machine; nothing is there twice."""
+    config = configure(folder, peers.exporter_port, "http://127.0.0.1:9")
+    agent = run(folder, config)
+    wait_for("events on disk", lambda: len(promwatch(folder, "buffer", "cat", "--state-dir", folder / "state").stdout.splitlines()) > 200)
+    stick = folder / "stick.pwx"
+    promwatch(folder, "buffer", "export", "--state-dir", folder / "state", stick, check=0)
+    assert promwatch(folder, "buffer", "export", "--move", "--state-dir", folder / "state", folder / "other").returncode == 75
+    assert promwatch(folder, "buffer", "drop", "--state-dir", folder / "state").returncode == 75
+    agent.stop()
+    configure(folder, peers.exporter_port, f"http://127.0.0.1:{peers.moto_port}")
+    promwatch(folder, "buffer", "send", "--config", config, stick, check=0)
+    sent = [e["message"] for e in peers.events()]
+    assert len(sent) > 200 and len(sent) == len(set(sent))
+    promwatch(folder, "buffer", "send", "--config", config, stick, check=0)
+    assert len(peers.events()) == len(sent), "a second send sends nothing"
+    other = folder / "other-state"
+    promwatch(folder, "buffer", "import", "--state-dir", other, stick, check=0)
+    promwatch(folder, "buffer", "import", "--state-dir", other, stick, check=0)
+    held = [json.loads(line)["message"] for line in
+            promwatch(folder, "buffer", "cat", "--state-dir", other, check=0).stdout.splitlines()]
+    assert sorted(held) == sorted(sent)
+    promwatch(folder, "buffer", "export", "--move", "--state-dir", other, folder / "moved.pwx", check=0)
+    assert promwatch(folder, "buffer", "cat", "--state-dir", other, check=0).stdout == ""
+
+
 def main():
     root = Path(tempfile.mkdtemp(prefix="promwatch-e2e-"))
     checks = [(name, f) for name, f in globals().items() if name.startswith("test_")]

@@ -137,6 +137,9 @@ impl Journal {
             Err(error) => {
                 // Entries are found by their place, so nothing may follow a part of one.
                 self.leave();
+                if fresh && disk.remove(&dir.join(name(&self.prefix, self.number))).is_ok() {
+                    self.old.pop();
+                }
                 Err(error)
             }
         }

@@ -97,15 +97,19 @@ pub fn id(state_dir: &Path, disk: &dyn Disk) -> io::Result<Option<[u8; 16]>> {
     survey(&state_dir.join(FOLDER), disk).map(|found| found.id)
 }
 
-/// The folder as it is at one moment: while the agent is appending, the end of the last segment may be half written.
+/// The folder as it is at one moment: while the agent is working, the end of the last segment may be half written, and a
+/// segment may be removed between the look at the journal and the look at it.
 fn look(dir: &Path, disk: &dyn Disk) -> io::Result<Survey> {
     let mut found = survey(dir, disk)?;
     for _ in 0..3 {
-        if found.torn == 0 {
+        if found.torn == 0 && found.losses.is_empty() {
             break;
         }
         let again = survey(dir, disk)?;
-        let lengths = |survey: &Survey| survey.segments.iter().map(|segment| segment.bytes).collect::<Vec<_>>();
+        let lengths = |survey: &Survey| {
+            let segments = survey.segments.iter().map(|segment| (segment.first, segment.bytes));
+            (segments.collect::<Vec<_>>(), survey.journal_bytes)
+        };
         let same = lengths(&found) == lengths(&again);
         found = again;
         if same {

@@ -31,7 +31,7 @@ pub struct Segment {
     pub on_disk: bool,
     /// It may not be removed: something of a later version is in it, or it is another spool's.
     pub keep: bool,
-    /// It could not be read lately; its records are pending, but not given out before the next start.
+    /// It could not be read lately; its records are pending, but not given out for now.
     pub unreadable: bool,
     /// Records in it whose numbers a later segment has.
     pub shadowed: Ranges,

@@ -294,7 +294,7 @@ fn after_a_failed_sync_the_records_are_written_again_elsewhere() {
         images += 1;
         let got: Vec<Vec<Event>> = listed(&image).into_iter().map(|(.., events)| events).collect();
         let expected: Vec<Vec<Event>> = (0..10).map(|n| events(&key, n, 40)).collect();
-        assert_eq!(got, expected, "{what}");
+        assert!(got == expected, "{what}");
     });
     assert!(images > 5, "{images}");
     let batch = spool.next_batch(BatchLimits::default(), &disk).expect("reads").expect("a batch");
@@ -322,4 +322,96 @@ fn while_every_sync_fails_the_records_stay_in_memory_and_can_be_delivered() {
     spool.sync(&disk).expect("syncs");
     let numbers: Vec<u64> = listed(&disk).iter().map(|(sequence, ..)| *sequence).collect();
     assert!(numbers.ends_with(&[10, 20, 30]), "{numbers:?}");
+}
+
+#[test]
+fn a_record_that_never_fits_is_refused_and_nothing_is_dropped_for_it() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, 20_000);
+    let key = key("node");
+    append(&mut spool, &disk, &key, 1, 20).expect("appends");
+    let mut state = 1_u64;
+    let noise: String = (0..60_000)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'!' + (state >> 58) as u8)
+        })
+        .collect();
+    let event = Event { key: Rc::clone(&key), timestamp_ms: 0, own_time: false, message: noise };
+    let events = [event];
+    let new =
+        NewRecord { key: &key, boot_id: [0; 16], monotonic_ms: 0, wall_ms: 0, clock_confirmed: true, events: &events };
+    assert!(matches!(spool.append(&new, &disk), Err(SpoolError::TooLarge)));
+    assert!(matches!(spool.append(&NewRecord { events: &[], ..new }, &disk), Err(SpoolError::TooLarge)));
+    assert!(spool.enforce_bounds(0, &disk).is_empty());
+    append(&mut spool, &disk, &key, 2, 20).expect("goes on");
+    assert_eq!((spool.pending().records, listed(&disk).len()), (2, 2));
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_for_a_while_waits_and_others_go_on() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = open(&disk, 16 << 10);
+    let key = key("node");
+    for n in 0..30 {
+        append(&mut spool, &disk, &key, n, 60).expect("appends");
+    }
+    spool.sync(&disk).expect("syncs");
+    drop(spool);
+    let (mut spool, recovery) = open(&disk, 16 << 10);
+    assert!(spool.pending().segments > 2);
+    disk.set_faults(Faults { eio_at: Some(disk.operations()), ..Faults::default() });
+    assert!(matches!(spool.next_batch(BatchLimits::default(), &disk), Err(SpoolError::Io(_))));
+    let batch = spool.next_batch(BatchLimits::default(), &disk).expect("reads").expect("another segment");
+    assert!(batch.sequences[0] > 0);
+    assert_eq!(spool.pending().records, recovery.records, "nothing is given up");
+    assert!(spool.enforce_bounds(0, &disk).is_empty());
+    let batch = spool.next_batch(BatchLimits::default(), &disk).expect("reads").expect("all");
+    assert_eq!((batch.sequences[0], batch.records.len() as u64), (0, recovery.records));
+}
+
+#[test]
+fn whatever_lies_in_the_folder_it_opens() {
+    let mut state = 7_u64;
+    let mut random = |n: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % n
+    };
+    let source = SimDisk::new();
+    let (mut spool, _) = open(&source, 1 << 20);
+    for n in 0..8 {
+        append(&mut spool, &source, &key("node"), n, 20).expect("appends");
+    }
+    spool.ack(&[0, 20], &source).expect("acknowledges");
+    let good: Vec<Vec<u8>> = source.paths().iter().filter_map(|path| source.content(path)).collect();
+    for round in 0..300 {
+        let disk = SimDisk::new();
+        for name in [
+            "seg-0000000000000000.pws",
+            "seg-0000000000000050.pws",
+            "seg-0000000000000050-01.pws",
+            "acks-0000000000000000.pwa",
+        ] {
+            let mut bytes = good[random(good.len() as u64) as usize].clone();
+            for _ in 0..random(4) {
+                let at = random(bytes.len() as u64) as usize;
+                match random(3) {
+                    0 => bytes.truncate(at.max(1)),
+                    1 => bytes[at] = random(256) as u8,
+                    _ => bytes.rotate_left(at),
+                }
+            }
+            disk.put(&Path::new(STATE).join("spool").join(name), &bytes);
+        }
+        let (mut spool, _) = open(&disk, 1 << 20);
+        while let Some(batch) = spool.next_batch(BatchLimits::default(), &disk).expect("reads") {
+            for record in &batch.records {
+                assert_eq!(record.events, events(&key("node"), record.meta.sequence / 20, 20), "round {round}");
+            }
+            spool.ack(&batch.sequences, &disk).expect("acknowledges");
+        }
+        let sequence = append(&mut spool, &disk, &key("node"), 5, 1).expect("appends");
+        spool.close(&disk).expect("closes");
+        assert_eq!(listed(&disk).iter().map(|(sequence, ..)| *sequence).collect::<Vec<_>>(), [sequence]);
+    }
 }

@@ -51,7 +51,8 @@ impl Spool {
     }
 
     pub(super) fn create_file(&mut self, first: u64, bytes: u64, disk: &dyn Disk) -> io::Result<u8> {
-        if disk.free_bytes(&self.dir).is_ok_and(|free| free < bytes) {
+        // Some file systems say 0 for "unknown"; a full one says so when it is written to.
+        if disk.free_bytes(&self.dir).is_ok_and(|free| (1..bytes).contains(&free)) {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         for attempt in 0..=u8::MAX {
@@ -78,11 +79,16 @@ impl Spool {
 
     /// Makes the spool's folder and those above it, and notes which folders got a new name.
     pub(super) fn make_folder(&mut self, disk: &dyn Disk) -> io::Result<()> {
-        let missing: Vec<PathBuf> =
-            self.dir.ancestors().take_while(|dir| disk.stat(dir).is_err()).map(Path::to_path_buf).collect();
         disk.create_dir(&self.dir)?;
-        self.folders_unsynced.extend(missing.iter().filter_map(|dir| dir.parent()).map(Path::to_path_buf));
+        self.folders_unsynced = self.folders();
         Ok(())
+    }
+
+    /// Ours last, and all above it: any of them may be as new.
+    fn folders(&self) -> Vec<PathBuf> {
+        let mut folders: Vec<PathBuf> = self.dir.ancestors().map(Path::to_path_buf).collect();
+        folders.reverse();
+        folders
     }
 
     pub(super) fn append_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -110,17 +116,21 @@ impl Spool {
             if let Err(error) = disk.sync_file(&self.dir.join(&name)) {
                 log::warn!("{}: what the last process wrote may not survive a power cut: {error}", self.dir.display());
             }
-            self.folders_unsynced = self.dir.ancestors().take(3).map(Path::to_path_buf).collect();
+            self.folders_unsynced = self.folders();
         }
-        self.folders_unsynced.reverse();
         // What fails here is tried again with the next sync.
         let _ = self.sync_folders(disk);
     }
 
     pub(super) fn sync_folders(&mut self, disk: &dyn Disk) -> Result<(), SpoolError> {
         while let Some(folder) = self.folders_unsynced.last() {
-            disk.sync_dir(folder)
-                .map_err(|error| SpoolError::from_io(&format!("syncing {}", folder.display()), &error))?;
+            match disk.sync_dir(folder) {
+                // A folder above ours that we may not open is another's to sync.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && *folder != self.dir => {}
+                synced => {
+                    synced.map_err(|error| SpoolError::from_io(&format!("syncing {}", folder.display()), &error))?;
+                }
+            }
             self.folders_unsynced.pop();
         }
         Ok(())
@@ -240,6 +250,9 @@ impl Spool {
     /// Drops the oldest segments until so many more bytes fit. False: they do not, whatever is dropped.
     pub(super) fn make_room(&mut self, bytes: u64, disk: &dyn Disk) -> Result<bool, SpoolError> {
         let budget = self.max_bytes.saturating_sub(self.kept_bytes()).max(self.max_bytes / 4);
+        if bytes > budget {
+            return Ok(false);
+        }
         while self.bytes() + bytes > budget {
             let written = usize::from(self.file.is_some() || self.is_homeless());
             let candidates = &self.segments[..self.segments.len() - written];

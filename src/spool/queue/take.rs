@@ -14,7 +14,7 @@ use std::rc::Rc;
 impl Spool {
     /// The oldest records of the stream that has waited longest, merged up to the limits. Only a look: the same call gives
     /// the same records until they are acknowledged. An error says that a segment cannot be read; it is left out until the
-    /// next start, and the next call goes on with others.
+    /// next [`Self::enforce_bounds`], and the next call goes on with others.
     pub fn next_batch(&mut self, limits: BatchLimits, disk: &dyn Disk) -> Result<Option<SpoolBatch>, SpoolError> {
         for stream in self.streams() {
             if let Some(batch) = self.next_batch_of(&stream.key, limits, disk)? {
@@ -144,6 +144,8 @@ impl Spool {
     /// Drops what is over `max_age` (of records with a confirmed clock) or over `max_bytes`, oldest first, and tells all that was
     /// lost since the last call.
     pub fn enforce_bounds(&mut self, now_ms: i64, disk: &dyn Disk) -> Vec<Loss> {
+        // What could not be read is tried again from time to time: disks heal.
+        self.segments.iter_mut().filter(|segment| !segment.keep).for_each(|segment| segment.unreadable = false);
         let oldest_ms = now_ms.saturating_sub_unsigned(self.max_age_ms);
         for at in 0..self.segments.len() {
             let segment = &self.segments[at];

@@ -42,5 +42,8 @@ step "the real binary against real peers"
 cargo build --locked --quiet
 "$venv/bin/python" tests/e2e/main.py target/debug/promwatch
 
+step "the real binary against hostile exporters"
+python3 tests/e2e/hostile.py target/debug/promwatch
+
 step "the systemd unit"
 scripts/unit-test.sh

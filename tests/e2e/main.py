@@ -21,44 +21,11 @@ from pathlib import Path
 
 import boto3
 
+from processes import Process, free_port, listening, stop_all, wait_for
+
 BINARY = os.path.abspath(sys.argv[1])
 WRAPPER = sys.argv[2:]  # such as qemu-arm-static -cpu arm1176
 GROUP = "/edge/prom"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def wait_for(what, condition, seconds=30):
-    end = time.time() + seconds
-    while time.time() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s: {what}")
-
-
-def listening(port):
-    with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) == 0
-
-
-class Process:
-    def __init__(self, words, log, env=None):
-        self.log = open(log, "ab")
-        self.popen = subprocess.Popen(words, stdout=self.log, stderr=self.log, env=env, stdin=subprocess.DEVNULL)
-
-    def stop(self, sig=signal.SIGTERM, seconds=10):
-        if self.popen.poll() is None:
-            self.popen.send_signal(sig)
-        began = time.time()
-        code = self.popen.wait(timeout=seconds)
-        self.log.close()
-        return code, time.time() - began
 
 
 class Peers:
@@ -102,11 +69,6 @@ class Peers:
             )
             events += answer["events"]
         return events
-
-    def close(self):
-        for process in (self.exporter, self.moto):
-            if process:
-                process.stop(signal.SIGKILL)
 
 
 def configure(folder, exporter_port, endpoint, own=None, interval="1s"):
@@ -405,8 +367,7 @@ def main():
             if log.exists():
                 print(log.read_text()[-3000:])
         finally:
-            subprocess.run(["pkill", "-9", "-f", str(folder)], check=False)
-            peers.close()
+            stop_all()
     print(f"{len(checks) - failed} passed, {failed} failed")
     if not failed:
         shutil.rmtree(root)

@@ -369,10 +369,8 @@ impl Agent {
         }
         let standing = self.keeper.standing(env.clock);
         if standing != before {
+            // Not worth a write of its own: records on disk say of themselves whether their clock was confirmed.
             log::info!("the clock is {} (it was {})", standing.as_str(), before.as_str());
-            if standing == Standing::Confirmed {
-                self.save_state(env);
-            }
         }
     }
 

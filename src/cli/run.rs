@@ -100,7 +100,7 @@ fn reload(args: &Args, agent: &mut Agent, notifier: &Notifier, env: Env<'_>) {
 
 /// The runtime directory's status file, the first place that can be made: the configured one, the user's, shared memory.
 /// Never the state directory, which may lie on an SD card.
-fn status_path(settings: &Settings) -> Option<PathBuf> {
+pub(super) fn status_path(settings: &Settings) -> Option<PathBuf> {
     let user = rustix::process::getuid().as_raw();
     let places = [
         Some(settings.runtime_dir.clone()),

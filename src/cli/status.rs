@@ -13,16 +13,8 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 const STALE_MS: i64 = 30_000;
 
 pub(super) fn status(args: &Args, json: bool) -> u8 {
-    let Some(dir) = super::buffer::state_dir(args) else {
-        eprintln!("promwatch: no state directory; name it with --state-dir");
-        return EXIT_FAILED;
-    };
-    let (state, trouble) = State::load(&dir, &RealDisk);
-    if let Some(trouble) = trouble {
-        eprintln!("promwatch: {trouble}");
-    }
-    let Some(path) = state.status_file.map(PathBuf::from) else {
-        eprintln!("promwatch: no agent has run with {}", dir.display());
+    let Some(path) = status_file(args) else {
+        eprintln!("promwatch: no agent has run with this state directory; name another one with --state-dir");
         return EXIT_FAILED;
     };
     let text = match RealDisk.read(&path, FILE_BYTES_MAX) {
@@ -42,6 +34,18 @@ pub(super) fn status(args: &Args, json: bool) -> u8 {
             EXIT_FAILED
         }
     }
+}
+
+/// The state directory names the file; an agent without one has it where the configuration says.
+fn status_file(args: &Args) -> Option<PathBuf> {
+    let Some(dir) = super::buffer::state_dir(args) else {
+        return super::run::status_path(&super::load(args).settings?);
+    };
+    let (state, trouble) = State::load(&dir, &RealDisk);
+    if let Some(trouble) = trouble {
+        eprintln!("promwatch: {trouble}");
+    }
+    state.status_file.map(PathBuf::from)
 }
 
 fn describe(status: &Status) -> String {

@@ -17,6 +17,7 @@ mod ship_over_tcp;
 mod sim;
 mod sim_disk;
 mod spool;
+mod spool_bench;
 mod spool_crash;
 mod spool_export;
 mod spool_golden;

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 scripts/test.sh
 echo "== 10,000 seeds"
 PROMWATCH_SEEDS=0..10000 cargo test --locked --quiet --release --test it sim::seeds
+PROMWATCH_THOROUGH=1 cargo test --locked --quiet --release --test it spool
 echo "== static binaries"
 scripts/static-test.sh x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf arm-unknown-linux-musleabihf
 echo "== fuzzing"

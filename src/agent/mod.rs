@@ -347,11 +347,13 @@ impl Agent {
     }
 
     fn enforce_bounds(&mut self, env: Env<'_>) {
-        self.bounds_due_ms = env.clock.monotonic_ms() + 60_000;
+        let pause_ms = (self.settings.buffer.max_age_ms / 4).clamp(1_000, 60_000);
+        self.bounds_due_ms = env.clock.monotonic_ms() + pause_ms;
         let now_ms = self.keeper.now_ms(env.clock);
         let credible = self.keeper.standing(env.clock) != Standing::NotCredible;
         let Some(spool) = self.storage.spool() else { return };
-        // Without a clock that can be right nothing is too old.
+        spool.enforce_age(&env.clock.boot_id(), env.clock.monotonic_ms(), env.disk);
+        // Without a clock that can be right nothing of an earlier boot is too old.
         let losses = spool.enforce_bounds(if credible { now_ms } else { i64::MIN }, env.disk);
         let lost = !losses.is_empty();
         for loss in losses {

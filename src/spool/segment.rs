@@ -1,7 +1,7 @@
 //! A segment as the spool knows it: its name, what is pending in it, and, while it is needed, where its records lie.
 
 use super::ranges::Ranges;
-use super::wire::{FLAG_CLOCK_CONFIRMED, FrameHeader};
+use super::wire::{FLAG_CLOCK_CONFIRMED, FrameHeader, checksum};
 
 /// A segment's name: its first record's number, and which file of that number it is.
 pub fn name(first: u64, attempt: u8) -> String {
@@ -39,6 +39,8 @@ pub struct Segment {
     pub parts: Vec<Part>,
     /// The newest event of the oldest pending record with a confirmed clock: what ages first.
     pub ages_ms: Option<i64>,
+    /// The same by the clocks since boot: boot and time of its oldest pending record.
+    pub boots: Vec<(u32, u64)>,
     /// Where its records lie.
     pub index: Option<Index>,
 }
@@ -86,6 +88,10 @@ pub struct Place {
     pub billed: u32,
     /// Its clock was confirmed.
     pub confirmed: bool,
+    /// The CRC of its boot's id.
+    pub boot: u32,
+    /// Milliseconds since that boot at the scrape.
+    pub monotonic_ms: u64,
     /// The oldest event.
     pub first_ms: i64,
     /// The newest event.
@@ -108,6 +114,8 @@ impl Place {
             bytes: (header.header_bytes + header.body_bytes) as u32,
             billed: header.billed,
             confirmed: header.flags & FLAG_CLOCK_CONFIRMED != 0,
+            boot: checksum(&header.boot_id),
+            monotonic_ms: header.monotonic_ms,
             first_ms: header.first_ms,
             last_ms: header.last_ms,
         }
@@ -125,11 +133,20 @@ impl Segment {
         self.parts.is_empty()
     }
 
-    /// Counts a record as pending.
-    pub fn add(&mut self, place: &Place) {
+    /// Remembers when a pending record will be too old.
+    pub fn note_age(&mut self, place: &Place) {
         if place.confirmed {
             self.ages_ms = Some(self.ages_ms.map_or(place.last_ms, |ages_ms| ages_ms.min(place.last_ms)));
         }
+        match self.boots.iter_mut().find(|(boot, _)| *boot == place.boot) {
+            Some((_, oldest_ms)) => *oldest_ms = place.monotonic_ms.min(*oldest_ms),
+            None => self.boots.push((place.boot, place.monotonic_ms)),
+        }
+    }
+
+    /// Counts a record as pending.
+    pub fn add(&mut self, place: &Place) {
+        self.note_age(place);
         match self.parts.iter_mut().find(|part| part.stream == place.stream) {
             Some(part) => {
                 part.records += 1;

@@ -415,3 +415,28 @@ fn whatever_lies_in_the_folder_it_opens() {
         assert_eq!(listed(&disk).iter().map(|(sequence, ..)| *sequence).collect::<Vec<_>>(), [sequence]);
     }
 }
+
+#[test]
+fn what_this_boot_scraped_ages_by_the_clock_since_boot_whatever_the_wall_clock_says() {
+    let disk = SimDisk::new();
+    let mut short = settings(1 << 20);
+    short.max_age_ms = 45_000;
+    let (mut spool, _) = Spool::open(Path::new(STATE), &short, &disk).expect("opens");
+    let key = key("node");
+    for n in 0..10 {
+        let events = events(&key, n, 3);
+        let (boot_id, monotonic_ms) = ([if n < 2 { 1 } else { 2 }; 16], 100_000 + n * 10_000);
+        let new = NewRecord { key: &key, boot_id, monotonic_ms, wall_ms: -5, clock_confirmed: false, events: &events };
+        spool.append(&new, &disk).expect("appends");
+    }
+    spool.sync(&disk).expect("syncs");
+    drop(spool);
+    let (mut spool, _) = Spool::open(Path::new(STATE), &short, &disk).expect("opens");
+    spool.enforce_age(&[2; 16], 30_000, &disk);
+    assert!(spool.enforce_bounds(i64::MAX, &disk).is_empty(), "the wall clock of no record is known");
+    spool.enforce_age(&[2; 16], 190_000, &disk);
+    let losses = spool.enforce_bounds(i64::MIN, &disk);
+    assert_eq!((losses.len(), losses[0].events, losses[0].reason), (1, 9, LossReason::MaxAge));
+    let left: Vec<u64> = listed(&disk).iter().map(|(sequence, ..)| sequence / 3).collect();
+    assert_eq!(left, [0, 1, 5, 6, 7, 8, 9], "two of an earlier boot, and the younger ones of this");
+}

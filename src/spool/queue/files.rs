@@ -240,7 +240,7 @@ impl Spool {
             return Err(self.error("writing to", &error));
         }
         if let Some(segment) = self.segments.last_mut() {
-            (segment.parts, segment.ages_ms) = (homeless.parts, homeless.ages_ms);
+            (segment.parts, segment.ages_ms, segment.boots) = (homeless.parts, homeless.ages_ms, homeless.boots);
             segment.bytes = index.records.last().map_or(0, |place| u64::from(place.at) + u64::from(place.bytes));
             segment.index = Some(index);
         }

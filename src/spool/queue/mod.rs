@@ -189,6 +189,8 @@ impl Spool {
             bytes: record.len() as u32,
             billed: meta.billed_bytes as u32,
             confirmed: meta.clock_confirmed,
+            boot: wire::checksum(&meta.boot_id),
+            monotonic_ms: meta.monotonic_ms,
             first_ms: meta.first_ms,
             last_ms: meta.last_ms,
         };

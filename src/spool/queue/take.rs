@@ -1,9 +1,9 @@
 //! What leaves the spool: batches, acknowledgements, and what its bounds drop.
 
-use super::super::segment::Place;
+use super::super::segment::{Place, Segment};
 use super::super::shape::Templates;
 use super::super::survey::{self, SEGMENT_READ_MAX, Streams, add_loss};
-use super::super::wire::{Kind, Piece, Pieces, Settled};
+use super::super::wire::{self, Kind, Piece, Pieces, Settled};
 use super::super::{BatchLimits, Loss, LossReason, SpoolBatch, SpoolError, SpoolRecord, body};
 use super::{INDEXES_MAX, Spool};
 use crate::env::Disk;
@@ -147,27 +147,41 @@ impl Spool {
         // What could not be read is tried again from time to time: disks heal.
         self.segments.iter_mut().filter(|segment| !segment.keep).for_each(|segment| segment.unreadable = false);
         let oldest_ms = now_ms.saturating_sub_unsigned(self.max_age_ms);
+        let old_segment = |segment: &Segment| segment.ages_ms.is_some_and(|ages_ms| ages_ms < oldest_ms);
+        self.drop_old(&old_segment, &|place| place.confirmed && place.last_ms < oldest_ms, disk);
+        self.remove_settled(disk);
+        self.remove_doomed(disk);
+        // An error here comes again, louder, with the next append.
+        let _ = self.make_room(0, disk);
+        std::mem::take(&mut self.losses)
+    }
+
+    /// The same for age by the clock since boot, which is right whatever the wall clock says: drops what the boot that is running
+    /// scraped more than `max_age` ago. What was lost is told by [`Self::enforce_bounds`].
+    pub fn enforce_age(&mut self, boot_id: &[u8; 16], monotonic_ms: u64, disk: &dyn Disk) {
+        let Some(oldest_ms) = monotonic_ms.checked_sub(self.max_age_ms) else { return };
+        let boot = wire::checksum(boot_id);
+        let old_segment = |segment: &Segment| segment.boots.iter().any(|(known, ms)| *known == boot && *ms < oldest_ms);
+        self.drop_old(&old_segment, &|place| place.boot == boot && place.monotonic_ms < oldest_ms, disk);
+    }
+
+    fn drop_old(&mut self, old_segment: &dyn Fn(&Segment) -> bool, old: &dyn Fn(&Place) -> bool, disk: &dyn Disk) {
         for at in 0..self.segments.len() {
-            let segment = &self.segments[at];
-            if segment.unreadable || segment.ages_ms.is_none_or(|ages_ms| ages_ms >= oldest_ms) {
+            if self.segments[at].unreadable || !old_segment(&self.segments[at]) {
                 continue;
             }
             if self.load_index(at, disk).is_err() {
                 self.segments[at].unreadable = true;
                 continue;
             }
-            let old = self.pending_places(at, |place| place.confirmed && place.last_ms < oldest_ms);
-            for place in old {
+            for place in self.pending_places(at, old) {
                 self.lose(at, &place, LossReason::MaxAge);
             }
-            let rest = self.pending_places(at, |place| place.confirmed);
-            self.segments[at].ages_ms = rest.iter().map(|place| place.last_ms).min();
+            let rest = self.pending_places(at, |_| true);
+            let segment = &mut self.segments[at];
+            (segment.ages_ms, segment.boots) = (None, Vec::new());
+            rest.iter().for_each(|place| segment.note_age(place));
         }
-        self.remove_settled(disk);
-        self.remove_doomed(disk);
-        // An error here comes again, louder, with the next append.
-        let _ = self.make_room(0, disk);
-        std::mem::take(&mut self.losses)
     }
 
     /// What was lost since the last look, by whatever call: to be counted before the next.

@@ -120,14 +120,14 @@ impl Lane {
         Some(record)
     }
 
-    /// The ids of the oldest records of one stream that fit one batch together; the stream is the oldest record's.
-    pub fn next_batch(&self, billed_bytes_max: u64) -> Vec<u64> {
-        let Some(front) = self.records.front() else { return Vec::new() };
-        let (mut ids, mut bytes, mut events) = (Vec::new(), 0, 0);
-        for record in self.records.iter().filter(|record| record.key == front.key) {
+    /// The ids of the oldest records of a stream that fit one batch together; at least one, if there is any.
+    pub fn next_batch(&self, key: &StreamKey, billed_bytes_max: u64) -> Vec<u64> {
+        let (mut ids, mut bytes, mut events, mut first_ms) = (Vec::new(), 0, 0, None);
+        for record in self.records.iter().filter(|record| *record.key == *key) {
+            let first_ms = *first_ms.get_or_insert(record.wall_ms);
             let fits = bytes + record.billed_bytes <= billed_bytes_max
                 && events + record.events.len() <= BATCH_EVENTS_MAX
-                && (record.wall_ms - front.wall_ms).abs() < BATCH_SPAN_MS_MAX;
+                && (record.wall_ms - first_ms).abs() < BATCH_SPAN_MS_MAX;
             if !ids.is_empty() && !fits {
                 break;
             }
@@ -174,14 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_takes_the_oldest_stream_and_at_least_one_record() {
+    fn a_batch_takes_a_streams_records_and_at_least_one_record() {
         let mut lane = Lane::default();
         lane.push(vec![event("a", 0, 100)], 0, 0);
         lane.push(vec![event("b", 0, 100)], 1, 1);
         lane.push(vec![event("a", 0, 100)], 2, 2);
-        assert_eq!(lane.next_batch(BATCH_BYTES_MAX), [0, 2]);
-        assert_eq!(lane.next_batch(10), [0]);
+        let a = StreamKey { group: "g".into(), stream: "a".into() };
+        let b = StreamKey { group: "g".into(), stream: "b".into() };
+        assert_eq!(lane.next_batch(&a, BATCH_BYTES_MAX), [0, 2]);
+        assert_eq!(lane.next_batch(&a, 10), [0]);
         lane.remove(0);
-        assert_eq!((lane.next_batch(BATCH_BYTES_MAX), lane.events()), (vec![1], 2));
+        assert_eq!((lane.next_batch(&b, BATCH_BYTES_MAX), lane.events()), (vec![1], 2));
     }
 }

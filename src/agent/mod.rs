@@ -92,6 +92,8 @@ pub struct Agent {
     status_due_ms: u64,
     state_due_ms: u64,
     bounds_due_ms: u64,
+    /// When the last delivery attempt ended.
+    attempted_ms: u64,
     probe_due_ms: u64,
     started_ms: i64,
     busy: report::Busy,
@@ -146,6 +148,7 @@ impl Agent {
             status_due_ms: now_ms,
             state_due_ms: now_ms + STATE_MS,
             bounds_due_ms: now_ms,
+            attempted_ms: now_ms,
             probe_due_ms: now_ms,
             started_ms: env.clock.wall_ms(),
             busy: report::Busy::new(now_ms),

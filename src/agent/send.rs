@@ -43,31 +43,38 @@ impl Agent {
 
     /// When the next attempt is due, if there is anything to send.
     pub(super) fn delivery_wakeup_ms(&self) -> Option<u64> {
-        let flush_ms = self.settings.upload.flush_interval_ms;
-        let flush_ms = flush_ms.min(self.settings.buffer.sync_interval_ms * FLUSH_SHARE_PERCENT / 100);
-        let lane_ms = self.lane.front().map(|record| {
-            if self.lane.billed_bytes() >= BATCH_BYTES_MAX {
-                record.monotonic_ms
-            } else {
-                record.monotonic_ms + flush_ms
-            }
-        });
-        let now = Some(0);
-        let in_flight_ms = if self.in_flight.is_some() { now } else { None };
-        let marker_ms = if self.state.losses.is_empty() { None } else { now };
+        let in_flight_ms = self.in_flight.as_ref().map(|_| self.attempted_ms);
+        let lane_ms = self.next_of_lane().map(|(due_ms, _)| due_ms);
+        let marker_ms =
+            self.state.losses.iter().map(|loss| self.attempted_ms.max(self.held_until_ms(&loss.key()))).min();
         let backlog_ms = self.has_backlog().then_some(self.pace.backlog_not_before_ms);
         let due_ms = [in_flight_ms, lane_ms, marker_ms, backlog_ms].into_iter().flatten().min()?;
         Some(due_ms.max(self.shipper.not_before_ms()).max(if self.held_logged { self.probe_due_ms } else { 0 }))
     }
 
-    /// When the oldest live events have waited long enough for company.
-    fn lane_due_ms(&self) -> Option<u64> {
-        let front = self.lane.front()?;
-        if self.stopping || self.lane.billed_bytes() >= BATCH_BYTES_MAX {
-            return Some(front.monotonic_ms);
-        }
+    /// The stream whose live events have waited long enough for company first, and when that is. One that the service
+    /// refuses must not keep the others waiting.
+    fn next_of_lane(&self) -> Option<(u64, Rc<StreamKey>)> {
         let before_sync_ms = self.settings.buffer.sync_interval_ms * FLUSH_SHARE_PERCENT / 100;
-        Some(front.monotonic_ms + self.settings.upload.flush_interval_ms.min(before_sync_ms))
+        let full = self.stopping || self.lane.billed_bytes() >= BATCH_BYTES_MAX;
+        let wait_ms = if full { 0 } else { self.settings.upload.flush_interval_ms.min(before_sync_ms) };
+        let mut next: Option<(u64, Rc<StreamKey>)> = None;
+        let mut seen: Vec<&Rc<StreamKey>> = Vec::new();
+        for record in self.lane.iter() {
+            if seen.contains(&&record.key) {
+                continue;
+            }
+            seen.push(&record.key);
+            let due_ms = (record.monotonic_ms + wait_ms).max(self.held_until_ms(&record.key));
+            if next.as_ref().is_none_or(|(earliest_ms, _)| due_ms < *earliest_ms) {
+                next = Some((due_ms, Rc::clone(&record.key)));
+            }
+        }
+        next
+    }
+
+    fn held_until_ms(&self, key: &StreamKey) -> u64 {
+        self.shipper.held_until_ms(key)
     }
 
     pub(super) fn delivery_due_ms(&self, now_ms: u64, env: Env<'_>) -> Option<u64> {
@@ -81,10 +88,15 @@ impl Agent {
 
     /// One attempt.
     pub(super) fn deliver(&mut self, env: Env<'_>) {
-        if !self.may_send(env) {
+        if self.may_send(env) {
+            self.attempt(env);
+        } else {
             self.ask_the_time(env);
-            return;
         }
+        self.attempted_ms = env.clock.monotonic_ms();
+    }
+
+    fn attempt(&mut self, env: Env<'_>) {
         self.held_logged = false;
         self.rebuild_if_the_clock_moved(env);
         if self.in_flight.is_none() {
@@ -158,11 +170,16 @@ impl Agent {
 
     fn gather(&mut self, env: Env<'_>) -> Option<InFlight> {
         let now_ms = env.clock.monotonic_ms();
-        if self.lane_due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
-            return self.gather_lane(env);
+        if let Some((due_ms, key)) = self.next_of_lane()
+            && due_ms <= now_ms
+        {
+            return self.gather_lane(key, env);
         }
-        if let Some(loss) = self.state.losses.first() {
-            let key = Rc::new(StreamKey { group: loss.group.clone(), stream: loss.stream.clone() });
+        if let Some(at) = self.state.losses.iter().position(|loss| self.held_until_ms(&loss.key()) <= now_ms) {
+            // The first place is that of the loss which is being told.
+            self.state.losses.swap(0, at);
+            let loss = &self.state.losses[0];
+            let key = Rc::new(loss.key());
             let timestamp_ms = self.keeper.now_ms(env.clock);
             let event = Event { key: Rc::clone(&key), timestamp_ms, own_time: true, message: loss.message() };
             return self.in_flight_of(key, vec![event], vec![Source::Marker], false, env);
@@ -170,20 +187,17 @@ impl Agent {
         if self.pace.backlog_not_before_ms <= now_ms { self.gather_backlog(env) } else { None }
     }
 
-    fn gather_lane(&mut self, env: Env<'_>) -> Option<InFlight> {
-        let ids = self.lane.next_batch(self.pace.billed_bytes_max());
+    fn gather_lane(&mut self, key: Rc<StreamKey>, env: Env<'_>) -> Option<InFlight> {
+        let ids = self.lane.next_batch(&key, self.pace.billed_bytes_max());
         let mut events = Vec::new();
-        let mut key = None;
-        for id in &ids {
-            let Some(record) = self.lane.get(*id) else { continue };
-            key.get_or_insert_with(|| Rc::clone(&record.key));
+        for record in ids.iter().filter_map(|id| self.lane.get(*id)) {
             let placement = self.keeper.place(env.clock.boot_id(), record.monotonic_ms, record.wall_ms);
             events.extend(record.events.iter().cloned().map(|mut event| {
                 restamp::shift(&mut event, placement.delta_ms);
                 event
             }));
         }
-        self.in_flight_of(key?, events, ids.into_iter().map(Source::Lane).collect(), false, env)
+        self.in_flight_of(key, events, ids.into_iter().map(Source::Lane).collect(), false, env)
     }
 
     fn gather_backlog(&mut self, env: Env<'_>) -> Option<InFlight> {

@@ -118,6 +118,11 @@ impl State {
 }
 
 impl Loss {
+    /// The stream that is told.
+    pub fn key(&self) -> StreamKey {
+        StreamKey { group: self.group.clone(), stream: self.stream.clone() }
+    }
+
     /// The message of the marker event.
     pub fn message(&self) -> String {
         format!(

@@ -69,6 +69,9 @@ fn put_log_events(fake: &mut FakeCloudWatch, request: &FakeRequest<'_>, input: &
         fake.violation(&text);
         return invalid(&text);
     }
+    if fake.denied_streams.contains(stream) {
+        return error("AccessDeniedException", "not authorized to perform: logs:PutLogEvents");
+    }
     let Some(found) = fake.groups.get_mut(group) else {
         return error("ResourceNotFoundException", "The specified log group does not exist.");
     };

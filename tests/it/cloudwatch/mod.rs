@@ -39,6 +39,8 @@ pub struct FakeCloudWatch {
     pub clock_offset_ms: i64,
     /// Actions that answer AccessDeniedException (`CreateLogGroup`, `AssumeRole` …).
     pub denied: BTreeSet<String>,
+    /// Log streams that the policy forbids to write to.
+    pub denied_streams: BTreeSet<String>,
     /// What befalls the next requests, first come first served; see [`FakeCloudWatch::fail`].
     pub faults: VecDeque<PlannedFault>,
     /// Refuse `Content-Encoding: gzip` as some emulators do.
@@ -159,6 +161,7 @@ impl Default for FakeCloudWatch {
             groups: BTreeMap::new(),
             clock_offset_ms: 0,
             denied: BTreeSet::new(),
+            denied_streams: BTreeSet::new(),
             faults: VecDeque::new(),
             refuse_gzip: false,
             role_lifetime_ms: 3_600_000,

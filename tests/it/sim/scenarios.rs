@@ -436,3 +436,23 @@ fn a_target_that_hangs_does_not_keep_the_others_from_their_time() {
     // Every tenth interval it gets its whole time-out.
     assert!(late <= times.len() / 8, "{late} of {} scrapes came late", times.len());
 }
+
+#[test]
+fn a_stream_that_is_refused_keeps_neither_the_others_nor_the_loop_busy() {
+    let prometheus = "global:\n  scrape_interval: 5s\nscrape_configs:\n  - job_name: sim\n    static_configs:\n      \
+                      - targets: ['exporter:9100']\n  - job_name: denied\n    static_configs:\n      \
+                      - targets: ['other:9100']\n";
+    let mut device = Device::with_prometheus(22, prometheus, STATE);
+    device.net.exporters.borrow_mut().insert("other:9100".to_owned(), Exporter::default());
+    device.net.cloud.borrow_mut().denied_streams.insert("denied".to_owned());
+    device.start();
+    device.run_ms(600_000);
+    device.check_server();
+    let (gauges, times) = (device.stored_gauges(), device.scrape_times());
+    assert!(gauges.len() + 2 >= times.len(), "{} of {}", gauges.len(), times.len());
+    assert!(device.units < 3_000, "{} units of work in ten minutes", device.units);
+    device.net.cloud.borrow_mut().denied_streams.clear();
+    device.drain(1_800_000);
+    let cloud = device.net.cloud.borrow();
+    assert!(cloud.events(GROUP, "denied").len() > 200, "nothing of the refused stream was lost");
+}

@@ -45,5 +45,8 @@ cargo build --locked --quiet
 step "the real binary against hostile exporters"
 python3 tests/e2e/hostile.py target/debug/promwatch
 
+step "the real binary and every key of a scrape configuration"
+python3 tests/e2e/scrape_config.py target/debug/promwatch
+
 step "the systemd unit"
 scripts/unit-test.sh

@@ -275,7 +275,7 @@ impl Agent {
             return;
         }
         let report_samples = report_samples(&target, &scraped);
-        self.note_scrape(index, &scraped, env);
+        self.note_scrape(index, &scraped, timeout_ms, env);
         let (report, page) = (scraped.report, scraped.outcome.ok());
         let converted = self.converter.convert(&target, &report, page, &report_samples, started_ms);
         self.note_left_out(&converted.counts);

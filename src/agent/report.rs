@@ -56,7 +56,7 @@ impl Agent {
         held.saturating_sub(settled)
     }
 
-    pub(super) fn note_scrape(&mut self, index: usize, scraped: &Scraped, env: Env<'_>) {
+    pub(super) fn note_scrape(&mut self, index: usize, scraped: &Scraped, timeout_ms: u64, env: Env<'_>) {
         let entry = self.schedule.entry_mut(index);
         let health = &mut entry.health;
         let was_up = health.up;
@@ -76,7 +76,9 @@ impl Agent {
                 }
             }
             Err(error) => {
-                entry.hung = if error.kind == ScrapeErrorKind::Timeout { entry.hung + 1 } else { 0 };
+                // A name server that is silent, or a page that fails late, holds the loop as a silent exporter does.
+                let held = error.kind == ScrapeErrorKind::Timeout || scraped.report.duration_ms >= timeout_ms / 2;
+                entry.hung = if held { entry.hung + 1 } else { 0 };
                 health.failures += 1;
                 *health.failures_by_kind.entry(error.kind.as_str()).or_default() += 1;
                 let text = error.to_string();

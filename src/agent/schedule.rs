@@ -28,7 +28,7 @@ pub struct Entry {
     pub identity: String,
     /// When it is due next.
     pub due_ms: u64,
-    /// Scrapes that timed out in a row.
+    /// Failed scrapes in a row that took half of their time-out or more.
     pub hung: u32,
     /// For `status`.
     pub health: Health,

@@ -69,6 +69,14 @@ pub fn authorize(
 }
 
 impl TokenCache {
+    /// Drops the token that a server has just refused, so that the next request brings a new one: a token server that lost its
+    /// keys must not cost the rest of the token's life.
+    pub fn forget(&mut self, auth: &Auth) {
+        if let Auth::OAuth2(grant) = auth {
+            self.tokens.retain(|token| token.grant != **grant);
+        }
+    }
+
     fn authorization(&mut self, grant: &OAuth2, env: Env<'_>, limits: Limits) -> Result<String, NetError> {
         let now_ms = env.clock.monotonic_ms();
         let secret = read_secret(&grant.client_secret, env)?;
@@ -145,13 +153,27 @@ fn fetch(
         200..=299 => {
             token_of(&body).ok_or_else(|| config_error(format!("{}: no access_token in the answer", grant.token_url)))
         }
-        // The body may quote the request: it stays out of the text.
         status @ 500.. => Err(NetError {
             kind: NetErrorKind::Broken,
             text: format!("OAuth2 token: {} answered with status {status}", grant.token_url),
             sent: true,
         }),
-        status => Err(config_error(format!("OAuth2 token: {} answered with status {status}", grant.token_url))),
+        status => {
+            let reason = reason_of(&body).map_or_else(String::new, |reason| format!(": {reason}"));
+            Err(config_error(format!("OAuth2 token: {} answered with status {status}{reason}", grant.token_url)))
+        }
+    }
+}
+
+/// RFC 6749 section 5.2: the error's code. All else in the body may quote the request, so it is not told, nor is what has
+/// not the form of a code.
+fn reason_of(body: &[u8]) -> Option<String> {
+    let Value::Object(answer) = miniserde::json::from_str(std::str::from_utf8(body).ok()?).ok()? else { return None };
+    match answer.get("error") {
+        Some(Value::String(code)) if code.len() <= 40 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
+            Some(code.clone())
+        }
+        _ => None,
     }
 }
 
@@ -220,6 +242,16 @@ mod tests {
         let mut out = String::new();
         escape(&mut out, "a b&ü~+");
         assert_eq!(out, "a+b%26%C3%BC~%2B");
+    }
+
+    #[test]
+    fn only_a_code_is_told_of_a_refusal() {
+        let reason = |text: &str| reason_of(text.as_bytes());
+        let answer = r#"{"error":"invalid_client","error_description":"secret s3cret is wrong"}"#;
+        assert_eq!(reason(answer).as_deref(), Some("invalid_client"));
+        for bad in ["", "[]", r#"{"error":"the secret s3cret is wrong"}"#, r#"{"error":1}"#] {
+            assert_eq!(reason(bad), None, "{bad}");
+        }
     }
 
     #[test]

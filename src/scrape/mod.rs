@@ -117,15 +117,19 @@ impl Scraper {
         };
         let deadline = Deadline { clock: env.clock, at_ms: started_ms.saturating_add(timeout_ms) };
         let mut intake = Intake::Waiting(collector, deadline);
-        let mut drained = 0;
+        let (mut drained, mut refused) = (0, false);
         let result = env.net.exchange(&request, &mut |head, piece| {
             if head.status != 200 {
+                refused = head.status == 401;
                 drained += piece.len() as u64;
                 intake.fail(status_failure(head));
                 return if drained > DRAIN_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
             }
             intake.push(head, job, piece)
         });
+        if refused || matches!(&result, Ok(exchange) if exchange.head.status == 401) {
+            self.tokens.forget(&job.http.auth);
+        }
         if let Intake::Failed((kind, text)) = intake {
             return Err(ScrapeError::new(target, kind, &text));
         }

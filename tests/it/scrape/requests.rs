@@ -2,6 +2,7 @@
 
 use super::*;
 use promwatch::model::settings::{Auth, OAuth2, ProxySettings, Secret, TlsSettings};
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 #[test]
@@ -107,6 +108,26 @@ fn an_oauth2_token_is_kept_until_shortly_before_it_expires() {
     clock.0.set(clock.0.get() + 50_000);
     bench.scrape(&oauth2());
     assert_eq!(token_requests(&bench), 2);
+}
+
+#[test]
+fn an_oauth2_token_that_the_target_refuses_is_not_used_again() {
+    let clock = FakeClock::default();
+    for refusal in ["", "no"] {
+        let given = Cell::new(0);
+        let mut bench = Bench::new(&clock, |seen| match seen.url.as_str() {
+            "https://tokens/" => {
+                given.set(given.get() + 1);
+                Answer::page(format!(r#"{{"access_token":"t{}","expires_in":3600}}"#, given.get()))
+            }
+            _ if seen.header("Authorization") == Some("Bearer t2") => Answer::page("x 1\n"),
+            _ => Answer::page(refusal).status(401),
+        });
+        assert_eq!(kind(&bench.scrape(&oauth2())), Some(ScrapeErrorKind::Status));
+        assert_eq!(samples(&bench.scrape(&oauth2())).len(), 1);
+        assert_eq!(samples(&bench.scrape(&oauth2())).len(), 1);
+        assert_eq!(given.get(), 2);
+    }
 }
 
 #[test]

@@ -113,8 +113,10 @@ pub struct Exporter {
     pub times_ms: Vec<i64>,
     /// The exporter is down.
     pub down: bool,
-    /// The exporter accepts and never answers.
-    pub hangs: bool,
+    /// Asking it takes most of the time that there is, and ends so: an exporter that never answers, a silent name server.
+    pub hangs: Option<NetErrorKind>,
+    /// How long an answer takes, where it is not 3 ms.
+    pub slow_ms: Option<u64>,
     /// Further lines of the page.
     pub more: String,
     /// Pages to give instead, with their content types and statuses; the last again and again.
@@ -152,13 +154,14 @@ impl SimNet {
         if exporter.down {
             return Err(Self::error(NetErrorKind::Connect, "connection refused", false));
         }
-        if exporter.hangs {
-            self.clock.pass(limits.total_ms.min(limits.stall_ms));
-            return Err(Self::error(NetErrorKind::Timeout, "no answer in time", true));
+        if let Some(kind) = exporter.hangs {
+            let part = if kind == NetErrorKind::Timeout { 4 } else { 3 };
+            self.clock.pass(limits.total_ms.min(limits.stall_ms) / 4 * part);
+            return Err(Self::error(kind, "no answer in time", true));
         }
         exporter.times_ms.push(self.clock.true_ms());
         exporter.scrapes += 1;
-        self.clock.pass(3);
+        self.clock.pass(exporter.slow_ms.unwrap_or(3));
         let n = exporter.scrapes;
         let (status, content_type, body) = match exporter.pages.get((n - 1) as usize).or(exporter.pages.last()) {
             Some(page) => page.clone(),

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-30}
 shift || true
+cargo +nightly --version >/dev/null 2>&1 || rustup toolchain install --profile minimal nightly
 command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo +nightly fuzz list)

@@ -1,26 +1,29 @@
 //! `http_sd_configs`: target groups in JSON from a server (`discovery/http/http.go` of Prometheus).
 
 use super::{Answer, MAX_LIST_BYTES, groups};
-use crate::env::{CertificateTime, Env, Head, Limits, NetErrorKind, Request, Route, TokenCache, authorize};
+use crate::env::{CertificateTime, Env, Head, Limits, NetError, NetErrorKind, Request, Route, TokenCache, authorize};
 use crate::model::settings::{HttpClient, TargetGroup};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// How long a request may take. Prometheus allows the refresh interval, but there nobody waits meanwhile.
 const TIMEOUT_MS: u64 = 10_000;
-/// The same after one that timed out, so that a dead server does not hold up the scrapes again and again.
+/// The same after one that failed late, so that a dead server does not hold up the scrapes again and again.
 const TIMEOUT_AGAIN_MS: u64 = 2_000;
+/// Every so many requests the whole time is given all the same: a slow server must be able to come back.
+const WHOLE_TIME_EVERY: u32 = 10;
 
 pub(super) struct List {
     url: String,
     refresh_ms: u64,
     http: Box<HttpClient>,
-    timed_out: bool,
+    /// Requests in a row that failed and took half of their time or more, be it for a name server that is silent.
+    held: u32,
 }
 
 impl List {
     pub(super) fn new(url: String, refresh_ms: u64, http: Box<HttpClient>) -> Self {
-        Self { url, refresh_ms, http, timed_out: false }
+        Self { url, refresh_ms, http, held: 0 }
     }
 
     /// Asks for the groups.
@@ -34,7 +37,8 @@ impl List {
     }
 
     fn fetch(&mut self, tokens: &mut TokenCache, env: Env<'_>) -> Result<Vec<TargetGroup>, String> {
-        let total_ms = if self.timed_out { TIMEOUT_AGAIN_MS } else { TIMEOUT_MS }.min(self.refresh_ms.max(1));
+        let total_ms = if self.held.is_multiple_of(WHOLE_TIME_EVERY) { TIMEOUT_MS } else { TIMEOUT_AGAIN_MS };
+        let total_ms = total_ms.min(self.refresh_ms.max(1));
         let limits = Limits { total_ms, stall_ms: total_ms };
         let started_ms = env.clock.monotonic_ms();
         let mut headers = vec![
@@ -72,7 +76,11 @@ impl List {
                 ControlFlow::Continue(())
             })
         });
-        self.timed_out = matches!(&exchange, Err(error) if error.kind == NetErrorKind::Timeout);
+        let late = |error: &NetError| {
+            let spent_ms = env.clock.monotonic_ms().saturating_sub(started_ms);
+            error.kind == NetErrorKind::Timeout || spent_ms >= total_ms / 2
+        };
+        self.held = if exchange.as_ref().is_err_and(late) { self.held.saturating_add(1) } else { 0 };
         if let Some(refused) = refused {
             return Err(refused);
         }

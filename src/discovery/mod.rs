@@ -14,7 +14,7 @@
 //! Refuses: every service discovery of Prometheus but `file_sd_configs`, `http_sd_configs` and `dns_sd_configs`; watching files
 //! with inotify (their stamps are compared every 5 seconds); keeping dropped targets.
 //!
-//! Limits: [`MAX_LIST_BYTES`] for a file or an answer, 10 seconds for a request (2 after one that timed out), [`MAX_FAILURES`]
+//! Limits: [`MAX_LIST_BYTES`] for a file or an answer, 10 seconds for a request (2 after one that failed late), [`MAX_FAILURES`]
 //! targets named in errors per job, and `target_limit`: a job with more targets has every scrape of each fail, as in Prometheus.
 
 mod dns;

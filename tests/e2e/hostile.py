@@ -124,6 +124,37 @@ def chunked(raw):
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n" + raw)
 
 
+def chunked_endless(start, more):
+    def behave(connection):
+        chunked(start)(connection)
+        while True:
+            connection.sendall(more)
+    return behave
+
+
+def endless_100(connection):
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+def endless_401(connection):
+    connection.sendall(b"HTTP/1.1 401 Unauthorized\r\n\r\n")
+    while True:
+        connection.sendall(b"a" * 65536)
+
+
+def endless_gzip_name(connection):
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\x03")
+    while True:
+        connection.sendall(b"a" * 65536)
+
+
+def redirect_with_endless_body(connection):
+    connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n")
+    while True:
+        connection.sendall(b"a" * 65536)
+
+
 def raw(text):
     return lambda connection: connection.sendall(text)
 
@@ -202,6 +233,7 @@ def targets(status):
 def test_each_failure_has_its_kind(folder):
     """One exporter for each way to be wrong that does not hang."""
     circle = Exporter(lambda connection: moved(f"http://127.0.0.1:{circle.port}/metrics")(connection))
+    slow_circle = Exporter(lambda c: (time.sleep(0.7), moved(f"http://127.0.0.1:{slow_circle.port}/{time.monotonic()}")(c)))
     cases = {
         # name: exporter, further keys of the job, the kind that is counted, a word of the error
         "endless_comments": (Exporter(endless(b"# " + b"a" * 65533 + b"\n")), "", "limit timeout", ""),
@@ -223,6 +255,16 @@ def test_each_failure_has_its_kind(folder):
         "redirect_nowhere": (Exporter(moved("ftp://127.0.0.1/")), "", "broken", ""),
         "header_flood": (Exporter(header_flood), "", "broken", ""),
         "one_endless_header": (Exporter(one_endless_header), "", "broken", ""),
+        "many_headers": (Exporter(raw(b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 5000 + b"\r\n" + PAGE)), "", "broken", ""),
+        "endless_100": (Exporter(endless_100), ", scrape_timeout: 2s", "broken timeout", ""),
+        "endless_chunk_extension": (Exporter(chunked_endless(b"5;", b"a" * 65536)), ", scrape_timeout: 2s", "broken timeout", ""),
+        "endless_trailer": (Exporter(chunked_endless(b"4\r\na 1\n\r\n0\r\n", b"A: b\r\n" * 1000)), ", scrape_timeout: 2s", "broken timeout", ""),
+        "chunks_of_one_byte": (Exporter(chunked_endless(b"", b"1\r\n#\r\n" * 1000)), ", scrape_timeout: 2s", "parse limit timeout", ""),
+        "empty_gzip_members": (Exporter(endless(gzip.compress(b"", mtime=0) * 1000, "Content-Encoding: gzip\r\n")), ", scrape_timeout: 2s", "timeout limit encoding", ""),
+        "endless_gzip_name": (Exporter(endless_gzip_name), ", scrape_timeout: 2s", "encoding timeout", ""),
+        "redirect_with_endless_body": (Exporter(redirect_with_endless_body), ", scrape_timeout: 2s", "broken timeout connect", ""),
+        "slow_circle": (slow_circle, ", scrape_timeout: 2s", "timeout broken", ""),
+        "endless_401": (Exporter(endless_401), ", scrape_timeout: 2s", "status", "401"),
         "too_long_length": (Exporter(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n" + PAGE)), "", "broken", ""),
         "absurd_length": (Exporter(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n" + PAGE)), "", "broken", ""),
         "two_lengths": (Exporter(raw(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 64\r\n\r\n" + PAGE)), "", "broken parse", ""),
@@ -277,6 +319,29 @@ def test_each_failure_has_its_kind(folder):
     finally:
         took = agent.stop()
     assert took < 5, took
+
+
+def test_series_that_are_new_in_every_scrape_cost_bounded_memory(folder):
+    """20,000 counters with names and labels that never return, every second, with nowhere to send the increases."""
+    count = [0]
+
+    def churn(connection):
+        count[0] += 1
+        n = count[0]
+        answer(connection, b"".join(
+            b'# TYPE c%d_%d_total counter\n' % (n, i // 100) * (i % 100 == 0) + b'c%d_%d_total{l="%d"} 1\n' % (n, i // 100, i) for i in range(20_000)))
+
+    agent = Agent(folder, [("churn", Exporter(churn).port, "")], "1s", "1s")
+    try:
+        time.sleep(15)
+        early = agent.peak_kib()
+        time.sleep(25)
+        status, late = agent.status(), agent.peak_kib()
+        print(f"    peak memory after 15 s {early} KiB, after 40 s {late} KiB; {status['samples_left_out']}")
+        assert targets(status)["churn"]["failures"] == 0, status["targets"]
+        assert late < MEMORY_KIB and late < early + 8 * 1024, (early, late)
+    finally:
+        agent.stop()
 
 
 def test_hung_exporters_leave_the_others_their_schedule(folder):

@@ -86,8 +86,8 @@ pub struct Agent {
     /// The last attempt failed: scrapes go to the disk at once.
     link_down_since_ms: Option<u64>,
     held_logged: bool,
-    /// Live events wait for no company any more.
-    stopping: bool,
+    /// When a clean stop must be over (monotonic), once it has begun. Live events then wait for no company any more.
+    stop_by_ms: Option<u64>,
     status_path: Option<PathBuf>,
     status_due_ms: u64,
     state_due_ms: u64,
@@ -143,7 +143,7 @@ impl Agent {
             damaged_records: 0,
             link_down_since_ms: None,
             held_logged: false,
-            stopping: false,
+            stop_by_ms: None,
             status_path,
             status_due_ms: now_ms,
             state_due_ms: now_ms + STATE_MS,
@@ -236,9 +236,9 @@ impl Agent {
     /// A clean stop: what is live gets a last chance until `deadline_ms` (monotonic) if the link is up, everything else
     /// goes to the disk, counter baselines too.
     pub fn stop(&mut self, deadline_ms: u64, env: Env<'_>) {
-        self.stopping = true;
+        self.stop_by_ms = Some(deadline_ms);
         while self.link_down_since_ms.is_none()
-            && (!self.lane.is_empty() || self.in_flight.as_ref().is_some_and(|in_flight| !in_flight.backlog))
+            && self.live_due_ms().is_some_and(|due_ms| due_ms <= env.clock.monotonic_ms())
             && env.clock.monotonic_ms() < deadline_ms
             && self.shipper.not_before_ms() <= env.clock.monotonic_ms()
             && self.may_send(env)
@@ -312,8 +312,9 @@ impl Agent {
             self.counts.settle(recovery.events + self.lane.events());
         }
         let confirmed = self.keeper.standing(env.clock) == Standing::Confirmed;
-        while let Some(record) = self.lane.front() {
-            let (id, key) = (record.id, Rc::clone(&record.key));
+        for id in self.for_disk(env) {
+            let Some(record) = self.lane.get(id) else { continue };
+            let key = Rc::clone(&record.key);
             match self.storage.append(record, confirmed, env) {
                 Appended::At(sequence) => {
                     self.lane.remove(id);
@@ -332,6 +333,20 @@ impl Agent {
             }
         }
         self.collect_losses();
+    }
+
+    /// The live records that belong on the disk now: all, unless the link is up. Then it is those that waited too long, and with
+    /// them those of streams that the service refuses; the others are about to be sent.
+    fn for_disk(&self, env: Env<'_>) -> Vec<u64> {
+        let now_ms = env.clock.monotonic_ms();
+        let all = self.link_down_since_ms.is_some()
+            || self.stop_by_ms.is_some()
+            || self.lane.billed_bytes() > self.settings.buffer.memory_bytes;
+        let sync_ms = self.settings.buffer.sync_interval_ms;
+        let records = self.lane.iter().filter(|record| {
+            all || record.monotonic_ms + sync_ms <= now_ms || self.shipper.held_until_ms(&record.key) > now_ms
+        });
+        records.map(|record| record.id).collect()
     }
 
     /// Without a disk memory is all there is: the oldest events make room.

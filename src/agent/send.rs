@@ -43,20 +43,30 @@ impl Agent {
 
     /// When the next attempt is due, if there is anything to send.
     pub(super) fn delivery_wakeup_ms(&self) -> Option<u64> {
-        let in_flight_ms = self.in_flight.as_ref().map(|_| self.attempted_ms);
-        let lane_ms = self.next_of_lane().map(|(due_ms, _)| due_ms);
+        if self.in_flight.is_some() {
+            let due_ms = self.live_due_ms()?.max(self.attempted_ms).max(self.shipper.not_before_ms());
+            return Some(due_ms.max(if self.held_logged { self.probe_due_ms } else { 0 }));
+        }
         let marker_ms =
             self.state.losses.iter().map(|loss| self.attempted_ms.max(self.held_until_ms(&loss.key()))).min();
         let backlog_ms = self.has_backlog().then_some(self.pace.backlog_not_before_ms);
-        let due_ms = [in_flight_ms, lane_ms, marker_ms, backlog_ms].into_iter().flatten().min()?;
+        let due_ms = [self.live_due_ms(), marker_ms, backlog_ms].into_iter().flatten().min()?;
         Some(due_ms.max(self.shipper.not_before_ms()).max(if self.held_logged { self.probe_due_ms } else { 0 }))
+    }
+
+    /// When there is something to do for the batch in flight, or else for the live lane.
+    pub(super) fn live_due_ms(&self) -> Option<u64> {
+        match &self.in_flight {
+            Some(in_flight) => Some(in_flight.parts.front().map_or(0, |batch| self.held_until_ms(&batch.key))),
+            None => self.next_of_lane().map(|(due_ms, _)| due_ms),
+        }
     }
 
     /// The stream whose live events have waited long enough for company first, and when that is. One that the service
     /// refuses must not keep the others waiting.
     fn next_of_lane(&self) -> Option<(u64, Rc<StreamKey>)> {
         let before_sync_ms = self.settings.buffer.sync_interval_ms * FLUSH_SHARE_PERCENT / 100;
-        let full = self.stopping || self.lane.billed_bytes() >= BATCH_BYTES_MAX;
+        let full = self.stop_by_ms.is_some() || self.lane.billed_bytes() >= BATCH_BYTES_MAX;
         let wait_ms = if full { 0 } else { self.settings.upload.flush_interval_ms.min(before_sync_ms) };
         let mut next: Option<(u64, Rc<StreamKey>)> = None;
         let mut seen: Vec<&Rc<StreamKey>> = Vec::new();
@@ -116,7 +126,7 @@ impl Agent {
             self.sent.body_bytes += batch.body_bytes();
         }
         match step {
-            Step::Progress => {}
+            Step::Progress | Step::Interrupted => {}
             Step::Delivered { rejected } => {
                 self.pace.answered(batch, took_ms);
                 if in_flight.backlog {
@@ -165,7 +175,8 @@ impl Agent {
     fn attempt_ms(&self, now_ms: u64) -> u64 {
         let sync_ms = self.settings.buffer.sync_interval_ms + 1_000;
         let left_ms = self.lane.front().map_or(ATTEMPT_MS, |r| (r.monotonic_ms + sync_ms).saturating_sub(now_ms));
-        if self.storage.dir().is_some() { left_ms.clamp(STALL_MS, ATTEMPT_MS) } else { ATTEMPT_MS }
+        let left_ms = if self.storage.dir().is_some() { left_ms.clamp(STALL_MS, ATTEMPT_MS) } else { ATTEMPT_MS };
+        self.stop_by_ms.map_or(left_ms, |stop_ms| left_ms.min(stop_ms.saturating_sub(now_ms)))
     }
 
     fn gather(&mut self, env: Env<'_>) -> Option<InFlight> {

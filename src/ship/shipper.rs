@@ -35,6 +35,8 @@ pub enum Step {
     },
     /// Failed; the batch stays. Nothing is worth trying before [`Shipper::not_before_ms`].
     Wait,
+    /// A signal ended it; nothing was learnt, and the batch stays.
+    Interrupted,
     /// This stream cannot be written to before this time since boot, in milliseconds; the batch stays. Others can.
     Hold {
         /// When to try again.

@@ -79,7 +79,7 @@ fn a_slow_link_that_moves_is_no_stall() {
 }
 
 #[test]
-fn a_signal_to_stop_ends_a_call_within_half_a_second() {
+fn a_signal_to_stop_ends_a_call_within_about_a_second() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let net = RealNet::new(Arc::clone(&stop));
@@ -90,6 +90,19 @@ fn a_signal_to_stop_ends_a_call_within_half_a_second() {
     let (error, took) = timed(get(format!("http://{}/", listener.local_addr().unwrap())), &net);
     assert_eq!(error.kind, NetErrorKind::Stopped);
     assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[test]
+fn an_answer_that_was_on_its_way_when_the_signal_to_stop_came_is_still_taken() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (net, flag) = (RealNet::new(Arc::clone(&stop)), stop);
+    let address = Server::raw(move |mut stream| {
+        let _ = stream.read(&mut [0; 2000]);
+        flag.store(true, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(300));
+        stream.write_all(&ok("stored").unwrap()).unwrap();
+    });
+    assert_eq!(get(format!("http://{address}/")).with(&net).unwrap().1, b"stored");
 }
 
 #[test]

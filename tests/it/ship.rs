@@ -847,7 +847,7 @@ fn without_a_region_nothing_is_sent() {
 fn a_signal_to_stop_is_no_failure() {
     let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
     world.link.set(Some(NetErrorKind::Stopped));
-    assert_eq!(run(&world, &mut shipper, &batch(&world)), Step::Wait);
+    assert_eq!(run(&world, &mut shipper, &batch(&world)), Step::Interrupted);
     assert_eq!(status(&world, &shipper).failures, 0);
     world.link.set(None);
     assert_eq!(run(&world, &mut shipper, &batch(&world)), delivered());

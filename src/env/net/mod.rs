@@ -73,7 +73,7 @@ struct KeptAgent {
 }
 
 impl RealNet {
-    /// `stop` is set by a signal: the running call then ends within half a second.
+    /// `stop` is set by a signal: the running call then ends within about a second.
     pub fn new(stop: Arc<AtomicBool>) -> Self {
         Self::with_files(stop, ResolverFiles::default())
     }

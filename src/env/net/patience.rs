@@ -5,17 +5,22 @@ use crate::env::{Limits, NetError, NetErrorKind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// No wait is longer than this before the stop flag is looked at again. A signal ends a wait at once where it arrives at
 /// this thread; the slices are for one that came just before.
 const SLICE_MS: u64 = 500;
+/// A call that runs when the stop flag is raised may still end by itself for so long: a request whose answer is on its way
+/// would otherwise be sent a second time after the restart.
+const GRACE_MS: u64 = 1_000;
 
 /// The limits of one call, and what is left of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Patience {
     stop: Arc<AtomicBool>,
+    /// When this call first saw the stop flag, on the clock of [`boottime_ms`].
+    stop_seen_ms: Arc<OnceLock<u64>>,
     /// On the clock of [`boottime_ms`].
     pub(crate) deadline_ms: u64,
     stall_ms: u64,
@@ -24,7 +29,7 @@ pub(crate) struct Patience {
 impl Patience {
     pub(crate) fn new(stop: &Arc<AtomicBool>, limits: Limits) -> Self {
         let deadline_ms = boottime_ms().saturating_add(limits.total_ms);
-        Self { stop: Arc::clone(stop), deadline_ms, stall_ms: limits.stall_ms }
+        Self { stop: Arc::clone(stop), stop_seen_ms: Arc::default(), deadline_ms, stall_ms: limits.stall_ms }
     }
 
     /// The same call with an earlier deadline: at most `ms` from now.
@@ -42,9 +47,18 @@ impl Patience {
         self.deadline_ms.saturating_sub(boottime_ms())
     }
 
+    /// What is left of the time after the stop flag, once it is raised.
+    fn grace_ms(&self) -> Option<u64> {
+        if !self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let seen_ms = *self.stop_seen_ms.get_or_init(boottime_ms);
+        Some((seen_ms + GRACE_MS).saturating_sub(boottime_ms()))
+    }
+
     /// Fails when there is no time left or the process is to stop.
     pub(crate) fn check(&self) -> Result<(), Waited> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.grace_ms() == Some(0) {
             return Err(Waited::Stopped);
         }
         if self.left_ms() == 0 { Err(Waited::TooLong) } else { Ok(()) }
@@ -56,7 +70,7 @@ impl Patience {
         loop {
             self.check()?;
             let left_ms = until_ms.min(self.deadline_ms).saturating_sub(boottime_ms());
-            let slice_ms = left_ms.min(SLICE_MS);
+            let slice_ms = left_ms.min(self.grace_ms().unwrap_or(SLICE_MS));
             let slice = Timespec { tv_sec: 0, tv_nsec: (slice_ms * 1_000_000) as _ };
             match poll(files, Some(&slice)) {
                 Ok(0) if boottime_ms() >= until_ms => return Ok(false),

@@ -2,6 +2,7 @@
 
 use super::{Creation, FORGET_HELD_MS, Operation, Shipper, Stage, Step, Work, split_or_drop};
 use crate::env::{Clock, NetErrorKind};
+use crate::model::StreamKey;
 use crate::ship::answer::{Meaning, ServiceError, rejected};
 use crate::ship::backoff::{Asked, Pace};
 use crate::ship::endpoint::Endpoint;
@@ -31,7 +32,9 @@ impl Shipper {
         self.trouble = None;
         match operation {
             Operation::PutLogEvents => {
-                self.held.remove(&work.batch.key);
+                if self.held.remove(&work.batch.key).is_some() {
+                    log::info!("the stream {} takes events again", work.batch.key.stream);
+                }
                 self.delivered_ms = Some(self.clock.now_ms(work.env.clock));
                 Step::Delivered { rejected: rejected(&answer.body, work.batch.events) }
             }
@@ -141,6 +144,10 @@ impl Shipper {
             // Forgetting costs a request, not an event.
             self.held.clear();
         }
+        if !self.held.contains_key(&work.batch.key) {
+            let StreamKey { group, stream } = &*work.batch.key;
+            log::warn!("the events for the stream {stream} of {group} wait: {text}");
+        }
         let held = self.held.entry(Rc::clone(&work.batch.key)).or_default();
         held.fail(work.boot_ms, Pace::Refusal, Asked::default(), work.env.clock.random());
         let until_ms = held.until_ms;
@@ -181,7 +188,7 @@ impl Shipper {
         let text = format!("{what}: {error}");
         let trouble = match error.kind {
             // The process is about to stop: this says nothing about the link.
-            NetErrorKind::Stopped => return Step::Wait,
+            NetErrorKind::Stopped => return Step::Interrupted,
             NetErrorKind::CertificateDates if self.may_ask_date(work.boot_ms) => {
                 self.asked_date_boot_ms = Some(work.boot_ms);
                 self.ask_date = Some(endpoint.clone());

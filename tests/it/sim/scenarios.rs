@@ -53,6 +53,42 @@ fn a_dead_uplink_delays_no_scrape_by_more_than_two_seconds() {
 }
 
 #[test]
+fn creating_the_stream_over_a_slow_link_delays_no_scrape_by_more_than_a_second_and_a_request() {
+    let mut device = Device::new(31, "1s", STATE);
+    device.net.link.set(Link::Up(800));
+    device.start();
+    device.run_ms(60_000);
+    let longest_ms = device.scrape_times().windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(longest_ms <= Some(2_900), "{longest_ms:?} ms between two scrapes");
+    assert!(device.stored_gauges().len() > 40);
+}
+
+#[test]
+fn a_stream_that_is_refused_keeps_no_other_waiting() {
+    let job = |name: &str, host: &str| {
+        format!("  - job_name: {name}\n    static_configs:\n      - targets: ['{host}:9100']\n")
+    };
+    let prometheus = format!(
+        "global:\n  scrape_interval: 5s\n  scrape_timeout: 5s\nscrape_configs:\n{}{}",
+        job("refused", "other"),
+        job("sim", "exporter")
+    );
+    let mut device = Device::with_prometheus(32, &prometheus, STATE);
+    device.net.exporters.borrow_mut().insert("other:9100".to_owned(), Exporter::default());
+    device.net.cloud.borrow_mut().create(GROUP, &["sim"]);
+    device.net.cloud.borrow_mut().denied.insert("CreateLogStream".to_owned());
+    device.start();
+    device.run_ms(300_000);
+    let late = device.net.cloud.borrow().events(GROUP, "sim").iter().map(|e| e.ingested_ms - e.timestamp_ms).max();
+    assert!(late < Some(4_000), "{late:?} ms until an event of the other stream was there");
+    assert!(device.stored_gauges().len() >= 58, "{}", device.stored_gauges().len());
+    assert!(device.units < 1_500, "{} polls: the loop does not sleep", device.units);
+    let before_ms = device.clock.monotonic_ms.get();
+    device.stop();
+    assert!(device.clock.monotonic_ms.get() < before_ms + 1_000, "a clean stop does not wait for the refused stream");
+}
+
+#[test]
 fn retries_come_every_ten_seconds_and_later_every_minute() {
     let mut device = Device::new(4, "60s", STATE);
     device.start();

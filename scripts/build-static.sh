@@ -40,8 +40,13 @@ CARGO_ZIGBUILD_ZIG_PATH=$("$tools/bin/python" -c 'import os, ziglang; print(os.p
 export CARGO_ZIGBUILD_ZIG_PATH
 for target in "${TARGETS[@]}"; do
     name=$(echo "$target" | tr 'a-z-' 'A-Z_')
-    # zig supplies the start files; rustc would ask for its own, which only rustup's targets have. Nobody unwinds: panics abort.
-    export "CARGO_TARGET_${name}_RUSTFLAGS=-C link-self-contained=no -C force-unwind-tables=no"
+    # zig supplies the start files; rustc would ask for its own, which only rustup's targets have. Nobody unwinds: a broken
+    # invariant ends the process at once (SIGILL, and the service manager starts it again). Its message would need panic
+    # texts and formatting at every check: an eighth of the file. Builds with plain cargo print it.
+    flags="-C link-self-contained=no -C force-unwind-tables=no -Z unstable-options -C panic=immediate-abort"
+    # x86-64 code is the largest of the four (ring alone brings a table of 150 kB), so equal pieces are put in functions.
+    [ "${target%%-*}" != x86_64 ] || flags+=" -C llvm-args=-enable-machine-outliner=always"
+    export "CARGO_TARGET_${name}_RUSTFLAGS=$flags"
 done
 echo "$(/usr/bin/rustc -V), zig $ZIG"
 

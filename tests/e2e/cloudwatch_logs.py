@@ -36,7 +36,7 @@ def make_certificates(folder):
     return folder / "ca.pem"
 
 
-def signature(method, path, headers, body, region_scope, signed, secret=SECRET_KEY):
+def signature(method, path, headers, body, region_scope, signed, secret):
     """Signature Version 4, from the API reference's own description."""
     canonical = "\n".join([
         method, path, "", *(f"{name}:{' '.join(headers[name].split())}" for name in signed), "", ";".join(signed),
@@ -55,6 +55,8 @@ class CloudWatchLogs:
 
     def __init__(self, folder, keep=True):
         self.keep = keep
+        self.keys = {ACCESS_KEY: SECRET_KEY}
+        self.keys_seen = set()
         self.ca = make_certificates(folder)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(Path(folder) / "server.pem", Path(folder) / "server.key")
@@ -140,8 +142,10 @@ class CloudWatchLogs:
         parts = dict(part.strip().split("=", 1) for part in authorization.split(" ", 1)[1].split(","))
         access_key, *scope = parts["Credential"].split("/")
         signed = parts["SignedHeaders"].split(";")
-        if access_key != ACCESS_KEY or signature("POST", path, headers, body, scope, signed) != parts["Signature"]:
+        secret = self.keys.get(access_key)
+        if not secret or signature("POST", path, headers, body, scope, signed, secret) != parts["Signature"]:
             return self.violation("the signature does not match")
+        self.keys_seen.add(access_key)
         if headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         words = json.loads(body)

@@ -15,6 +15,7 @@ mod call;
 mod connect;
 mod link;
 mod patience;
+mod provider;
 mod proxy;
 mod secret;
 mod tls;

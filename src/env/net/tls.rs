@@ -4,6 +4,7 @@
 //! A configuration is kept, with its sessions for resumption, until a file it was made from changes.
 
 use super::patience::failure;
+use super::provider::provider;
 use super::secret::{contents, stamp};
 use crate::env::clock::wall_ms;
 use crate::env::{CertificateTime, NetError, NetErrorKind, Stamp};
@@ -48,7 +49,7 @@ struct Kept {
 impl TlsConfigs {
     pub(super) fn new() -> Self {
         Self {
-            provider: Arc::new(rustls::crypto::ring::default_provider()),
+            provider: Arc::new(provider()),
             time: Arc::new(JudgeTime(Mutex::new(CertificateTime::Clock))),
             kept: Vec::new(),
         }

@@ -5,6 +5,7 @@ use crate::agent::state::State;
 use crate::agent::status::Status;
 use crate::env::{Clock as _, Disk as _, RealClock, RealDisk};
 use crate::logger::rfc3339;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -107,6 +108,9 @@ fn describe(status: &Status) -> String {
         let _ = writeln!(out, "          {}: {error}", rfc3339(ms));
     }
     let _ = writeln!(out, "loop      {} % busy", status.busy_percent);
+    if !status.samples_left_out.is_empty() {
+        let _ = writeln!(out, "left out  {}", counts(&status.samples_left_out));
+    }
     for error in &status.discovery_errors {
         let _ = writeln!(out, "discovery {error}");
     }
@@ -121,6 +125,9 @@ fn describe(status: &Status) -> String {
             "target    {} {} {standing}: {} scrapes, {} failed, last {} samples in {} ms",
             target.job, target.instance, target.scrapes, target.failures, target.last_samples, target.last_duration_ms
         );
+        if !target.failures_by_kind.is_empty() {
+            let _ = writeln!(out, "          failed for: {}", counts(&target.failures_by_kind));
+        }
         if target.lines_skipped > 0 {
             let _ = writeln!(out, "          {} bad lines skipped", target.lines_skipped);
         }
@@ -132,4 +139,9 @@ fn describe(status: &Status) -> String {
         }
     }
     out
+}
+
+fn counts(by_reason: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    counts.join(", ")
 }

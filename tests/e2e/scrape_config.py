@@ -482,12 +482,13 @@ def test_bad_lines_are_shown(b):
     b.configure(yaml)
     b.once(up=False)
     assert "line 3, column" in b.stderr, b.stderr
+    yaml = yaml.replace("']}]", "', '127.0.0.1:1']}]")
     b.configure(yaml, {"scrape": {"bad_lines": "skip"}})
-    assert len([e for e in b.once() if "g" in e]) == 2
+    assert len([e for e in b.once(up=False) if "g" in e]) == 2
     b.run()
     b.wait("a scrape", lambda: (lambda s: s and s["targets"][0]["lines_skipped"] >= 2)(b.status()))
     text = b.status(False)
-    assert "line 3" in text and "line 4" in text and "bad lines skipped" in text, text
+    assert "line 3" in text and "line 4" in text and "bad lines skipped" in text and "failed for: " in text, text
     b.stop()
 
 

@@ -317,9 +317,10 @@ def test_request(b):
     b.once(up=False)
     elsewhere = Server()
     leaking = Server(lambda r: (302, {"Location": f"http://localhost:{elsewhere.port}/new"}, ""))
-    b.configure(job(leaking.port, "  basic_auth: {username: u, password: p}\n"))
+    b.configure(job(leaking.port, "  basic_auth: {username: u, password: p}\n  http_headers: {X-Key: {secrets: [k]}}\n"))
     b.once()
-    print("   Authorization after a redirect to another host:", elsewhere.last.headers["Authorization"])
+    headers = elsewhere.last.headers
+    assert headers["Accept"] and not headers["Authorization"] and not headers["X-Key"], f"credentials at another host: {headers}"
 
 
 def test_formats(b):

@@ -350,15 +350,16 @@ impl<'a> Hop<'a> {
     }
 
     /// The next request after a redirect: as Go's client does it, and like curl no credentials go to another host or
-    /// from TLS to plain text. Once lost they stay lost.
+    /// from TLS to plain text. Once lost they stay lost. Headers of the user's own may be keys, so they count as such.
     fn follow(&self, status: u16, location: &str) -> Result<Self, NetError> {
         let url = self.url.join(location)?;
         let trusted = self.trusted && url.host == self.url.host && (url.https || !self.url.https);
         let keeps_body = matches!(status, 307 | 308) || !self.has_body();
         let headers = self.headers.iter().copied().filter(|(name, _)| {
             let name = name.to_ascii_lowercase();
-            let secret = matches!(name.as_str(), "authorization" | "cookie" | "x-amz-security-token");
-            (trusted || !secret) && (keeps_body || !name.starts_with("content-")) && name != "host"
+            let harmless =
+                ["accept", "user-agent", "content-", "x-prometheus-"].iter().any(|start| name.starts_with(start));
+            (trusted || harmless) && (keeps_body || !name.starts_with("content-")) && name != "host"
         });
         Ok(Self {
             method: if keeps_body { self.method } else { "GET" },

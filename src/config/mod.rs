@@ -219,8 +219,11 @@ fn jobs(
     }
     let skip = documents.text("/promwatch/scrape/bad_lines") == Some("skip");
     jobs.iter_mut().for_each(|job| job.skip_bad_lines = skip);
-    if jobs.is_empty() && errors(findings) == errors_before {
+    let has_target = |discovery: &Discovery| !matches!(discovery, Discovery::Static(group) if group.targets.is_empty());
+    let some = jobs.iter().flat_map(|job| &job.discovery).any(has_target);
+    if !some && errors(findings) == errors_before {
         let text = match documents.get(PROMETHEUS) {
+            _ if !jobs.is_empty() => "nothing to scrape: no job has a target, nor a way to find one",
             None => "nothing to scrape: there is no logs.metrics_collected.prometheus",
             Some(_) => "nothing to scrape: no job in the Prometheus file, no host_metrics, no textfile",
         };

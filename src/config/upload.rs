@@ -44,6 +44,14 @@ pub(super) fn resolve(
         let text = "must be printable ASCII: it becomes a header of every request".to_owned();
         findings.push(documents.finding(Severity::Error, "/agent/user_agent", text, ""));
     }
+    for path in ["/logs/credentials/role_arn", "/agent/credentials/role_arn"] {
+        // The agent does the same in silence: it may write to the wrong account.
+        if documents.text(path).is_some_and(|text| !text.is_empty() && expand(text, vars).is_empty()) {
+            let text = "names a variable that is not set: no role is assumed, the base credentials serve";
+            let fix = "set the variable, or remove role_arn";
+            findings.push(documents.finding(Severity::Warning, path, text.to_owned(), fix));
+        }
+    }
     let profiles = read_profiles(&upload.credentials, disk, findings);
     let candidates = candidates(&upload.credentials, &profiles);
     upload.region = region(documents, surroundings, &candidates);

@@ -306,6 +306,18 @@ fn a_dead_server_keeps_the_deadline_and_a_second_one_helps() {
 }
 
 #[test]
+fn dead_name_servers_cost_the_stall_limit_and_not_the_whole_time() {
+    let (_socket, dead) = dead_server();
+    let (_files, net) = net_with(&[dead], "options timeout:30 attempts:5\n", "");
+    let mut ask = get("http://one.test:9/");
+    ask.limits = Limits { total_ms: 10_000, stall_ms: 1_000 };
+    let started = Instant::now();
+    let error = ask.with(&net).unwrap_err();
+    assert_eq!(error.kind, NetErrorKind::Resolve, "{error}");
+    assert!(started.elapsed() < Duration::from_millis(2_000), "{:?}", started.elapsed());
+}
+
+#[test]
 fn the_last_good_addresses_serve_while_no_server_answers() {
     let web = Server::start(|_| ok("found"));
     // A life of zero is stretched to five seconds.

@@ -150,6 +150,16 @@ fn a_prometheus_section_under_metrics_is_told_where_it_belongs() {
 }
 
 #[test]
+fn jobs_without_any_target_are_nothing_to_scrape() {
+    let json = prometheus_json("").replace("/prom.yaml", "/idle.yaml").replace("\"host_metrics\": true", "");
+    let idle = "scrape_configs: [{job_name: a}, {job_name: b, static_configs: [{targets: []}]}]";
+    let found = "scrape_configs: [{job_name: a}, {job_name: b, file_sd_configs: [{files: [/t.json]}]}]";
+    let loaded = |yaml: &str| load_files(Files::default().with(AGENT, &json).with("/idle.yaml", yaml), &[AGENT], &[]);
+    expect(&loaded(idle), Severity::Error, &["nothing to scrape: no job has a target"]);
+    expect(&loaded(found), Severity::Error, &[]);
+}
+
+#[test]
 fn unknown_keys_where_the_schema_allows_them_only_warn() {
     let json = prometheus_json("").replace(r#""logs": {"#, r#""promwach": {}, "logs": {"#);
     let json = json.replace(r#""region""#, r#""regoin": "x", "region""#);

@@ -99,6 +99,15 @@ fn the_role_of_logs_wins_over_the_agents() {
 }
 
 #[test]
+fn a_role_of_a_variable_that_is_not_set_is_told() {
+    let agent = r#""region": "eu-west-1", "credentials": {"role_arn": "${ROLE}"}"#;
+    let loaded = load_with(agent, "", "", Files::default(), &[]);
+    let told = |text: &String| text.contains("/agent/credentials/role_arn: names a variable that is not set");
+    assert!(said(&loaded, Severity::Warning).iter().any(told));
+    assert!(loaded.settings.is_some());
+}
+
+#[test]
 fn the_endpoint_comes_from_the_file_or_the_environment() {
     for (logs, vars, wanted) in [
         ("", &[][..], None),

@@ -82,9 +82,15 @@ impl RouteConnector {
         link.secure(tls, &patience)
     }
 
+    /// Until the connection stands nothing has moved: silent name servers and a silent host share one stall limit, so that a
+    /// link which is down costs that once.
     fn link_to(&self, host: &str, port: u16, patience: &Patience) -> Result<Link, NetError> {
-        let addresses = self.resolver.lock().unwrap_or_else(PoisonError::into_inner).addresses(host, patience)?;
-        let (socket, address) = connect_any(&addresses, port, patience).map_err(|mut error| {
+        let (started_ms, stall_ms) = (boottime_ms(), patience.stall_ms());
+        let quick = patience.at_most(stall_ms);
+        let addresses = self.resolver.lock().unwrap_or_else(PoisonError::into_inner).addresses(host, &quick)?;
+        let spent_ms = boottime_ms() - started_ms;
+        let quick = patience.at_most(stall_ms.saturating_sub(spent_ms).max(stall_ms / 2));
+        let (socket, address) = connect_any(&addresses, port, &quick).map_err(|mut error| {
             if host.parse::<IpAddr>().is_err() {
                 let _ = write!(error.text, " ({host})");
             }

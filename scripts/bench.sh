@@ -3,8 +3,8 @@
 #
 #   scripts/bench.sh [--no-peers] [--quick] [--binary FILE]
 #
-# Measures target/static/x86_64-unknown-linux-musl/promwatch where scripts/build-static.sh has made it, else the plain
-# release build. Needs python3 and openssl, and valgrind for the instruction counts.
+# Measures this machine's binary in target/static where scripts/build-static.sh has made it, else the plain
+# release build. Needs python3 and openssl, and valgrind with cargo build --release for the instruction counts.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=target/static/$(uname -m)-unknown-linux-musl/promwatch

@@ -13,7 +13,7 @@ cargo fmt --all -- --check
 step "lints"
 cargo clippy --locked --quiet --all-targets -- -D warnings
 step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --quiet --no-deps --document-private-items
 step "unit, simulation and integration tests"
 cargo test --locked --quiet
 [ "${1:-}" != quick ] || exit 0

@@ -90,6 +90,13 @@ impl Lane {
         self.billed_bytes
     }
 
+    /// Bytes of the newest scrape's records.
+    pub fn newest_billed_bytes(&self) -> u64 {
+        let newest_ms = self.records.back().map_or(0, |record| record.monotonic_ms);
+        let newest = self.records.iter().rev().take_while(|record| record.monotonic_ms == newest_ms);
+        newest.map(|record| record.billed_bytes).sum()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()

@@ -351,7 +351,10 @@ impl Agent {
 
     /// Without a disk memory is all there is: the oldest events make room.
     fn bound_lane(&mut self, env: Env<'_>) {
-        if self.lane.billed_bytes() <= self.settings.buffer.memory_bytes {
+        // While the link is up the newest scrape is on its way already, however large it is: a big page must not be written
+        // to disk on a good day. It counts when the next one comes and it is still here.
+        let spared = if self.link_down_since_ms.is_none() { self.lane.newest_billed_bytes() } else { 0 };
+        if self.lane.billed_bytes() - spared <= self.settings.buffer.memory_bytes {
             return;
         }
         self.append_lane(env);

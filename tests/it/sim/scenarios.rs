@@ -523,3 +523,17 @@ fn a_stream_that_is_refused_keeps_neither_the_others_nor_the_loop_busy() {
     let cloud = device.net.cloud.borrow();
     assert!(cloud.events(GROUP, "denied").len() > 200, "nothing of the refused stream was lost");
 }
+
+#[test]
+fn a_page_larger_than_the_memory_lane_is_not_written_to_disk_while_the_link_is_up() {
+    let mut device = Device::new(23, "10s", r#"{"state_dir": "/state", "buffer": {"memory_bytes": "64KiB"}}"#);
+    let more: String = (0..4_000).map(|i| format!("m{{i=\"{i}\"}} {i}\n")).collect();
+    device.net.exporters.borrow_mut().get_mut("exporter:9100").unwrap().more = format!("# TYPE m gauge\n{more}");
+    device.start();
+    device.run_ms(30_000);
+    let written = device.disk.written_bytes();
+    device.run_ms(300_000);
+    assert_eq!(device.disk.written_bytes(), written);
+    device.check_server();
+    assert!(device.stored_gauges().len() + 2 >= device.scrape_times().len());
+}

@@ -66,32 +66,32 @@ impl InFlight {
 /// The size of batches, and the backlog's budget.
 pub struct Pace {
     window_bytes: u64,
-    /// Billed bytes for a compressed byte, as seen lately.
-    ratio: u64,
+    /// Billed bytes for a hundred compressed bytes, as seen lately.
+    ratio_percent: u64,
     /// The backlog waits until then (monotonic).
     pub backlog_not_before_ms: u64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { window_bytes: WINDOW_START_BYTES, ratio: 6, backlog_not_before_ms: 0 }
+        Self { window_bytes: WINDOW_START_BYTES, ratio_percent: 600, backlog_not_before_ms: 0 }
     }
 }
 
 impl Pace {
     /// How much to gather for the next batch, as a batch counts bytes.
     pub fn billed_bytes_max(&self) -> u64 {
-        (self.window_bytes * self.ratio).clamp(1, BATCH_BYTES_MAX)
+        (self.window_bytes * self.ratio_percent / 100).clamp(1, BATCH_BYTES_MAX)
     }
 
     /// Learns from a request that was answered.
     pub fn answered(&mut self, batch: &Batch, duration_ms: u64) {
         let body_bytes = batch.body_bytes().max(1);
-        self.ratio = (batch.billed_bytes / body_bytes).clamp(1, 50);
-        // A small body says nothing about a large window.
+        self.ratio_percent = (batch.billed_bytes * 100 / body_bytes).clamp(100, 5_000);
+        // A small body says nothing about a large window; whole records may leave much of it empty.
         if duration_ms > SLOW_MS {
             self.window_bytes = (body_bytes / 2).max(WINDOW_START_BYTES / 4);
-        } else if duration_ms < QUICK_MS && body_bytes * 2 >= self.window_bytes {
+        } else if duration_ms < QUICK_MS && body_bytes * 3 >= self.window_bytes {
             self.window_bytes = (self.window_bytes * 2).min(BATCH_BYTES_MAX);
         }
     }
@@ -129,4 +129,34 @@ pub fn encode(key: &Rc<StreamKey>, mut events: Vec<Event>, billed_bytes_max: u64
         rest = others;
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_almost_half_a_window_let_it_grow() {
+        let key = Rc::new(StreamKey { group: "g".into(), stream: "s".into() });
+        let mut seed = 7_u32;
+        let mut word = || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            format!("{seed:08x}")
+        };
+        let mut pace = Pace::default();
+        let before = pace.billed_bytes_max();
+        let events: Vec<Event> = (0..68)
+            .map(|n| Event {
+                key: Rc::clone(&key),
+                timestamp_ms: n,
+                own_time: false,
+                message: format!("{:>160}{}{}{}{}", n, word(), word(), word(), word()),
+            })
+            .collect();
+        let parts = encode(&key, events, BATCH_BYTES_MAX, true);
+        let body_bytes = parts[0].body_bytes();
+        assert!(body_bytes * 2 < WINDOW_START_BYTES && body_bytes * 5 > WINDOW_START_BYTES * 2, "{body_bytes}");
+        pace.answered(&parts[0], 200);
+        assert!(pace.billed_bytes_max() > before * 3 / 2, "{}", pace.billed_bytes_max());
+    }
 }

@@ -4,11 +4,17 @@ use crate::model::settings::TargetGroup;
 use crate::yaml;
 use serde_json::Value;
 
+/// The most target groups of a file or an answer. A list may be one for a whole fleet, of which rules pick this device's.
+const MAX_GROUPS: usize = 50_000;
+/// The most that the labels of all targets may take before rules, in bytes. Each target has a copy of its group's, so a short
+/// list can ask for a lot.
+const MAX_LABEL_BYTES: usize = 64 << 20;
+
 /// Reads `[{"targets": ["host:port"], "labels": {"name": "value"}}]`. Keys are found in any case, as Go's decoder does; a key that
 /// is neither of the two is an error.
 ///
 /// # Errors
-/// What is wrong, with line and column where it is not JSON at all.
+/// What is wrong, with line and column where it is not JSON at all; or that it is too much.
 pub(super) fn from_json(bytes: &[u8]) -> Result<Vec<TargetGroup>, String> {
     let root: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let list = match root {
@@ -16,7 +22,7 @@ pub(super) fn from_json(bytes: &[u8]) -> Result<Vec<TargetGroup>, String> {
         Value::Array(list) => list,
         _ => return Err("expected a list of target groups".to_owned()),
     };
-    let mut groups = Vec::with_capacity(list.len());
+    let mut groups = Vec::with_capacity(list.len().min(MAX_GROUPS));
     for (at, item) in list.into_iter().enumerate() {
         let mut group = TargetGroup::default();
         let wrong = |what: &str| format!("target group {at}: {what}");
@@ -49,6 +55,19 @@ pub(super) fn from_json(bytes: &[u8]) -> Result<Vec<TargetGroup>, String> {
         }
         groups.push(group);
     }
+    bounded(groups)
+}
+
+fn bounded(groups: Vec<TargetGroup>) -> Result<Vec<TargetGroup>, String> {
+    if groups.len() > MAX_GROUPS {
+        return Err(format!("{} target groups; at most {MAX_GROUPS} are read", groups.len()));
+    }
+    let label_bytes =
+        |group: &TargetGroup| -> usize { group.labels.iter().map(|(name, value)| name.len() + value.len()).sum() };
+    let bytes: u64 = groups.iter().map(|group| label_bytes(group) as u64 * group.targets.len() as u64).sum();
+    if bytes > MAX_LABEL_BYTES as u64 {
+        return Err(format!("the labels of all targets take {bytes} bytes; at most {MAX_LABEL_BYTES} are read"));
+    }
     Ok(groups)
 }
 
@@ -71,7 +90,7 @@ pub(super) fn from_yaml(bytes: &[u8]) -> Result<Vec<TargetGroup>, String> {
         return Ok(Vec::new());
     }
     let list = root.as_sequence().ok_or_else(|| at(&root, "expected a list of target groups"))?;
-    list.iter().map(yaml_group).collect()
+    bounded(list.iter().map(yaml_group).collect::<Result<_, _>>()?)
 }
 
 fn yaml_group(item: &yaml::Node) -> Result<TargetGroup, String> {
@@ -104,4 +123,30 @@ fn yaml_group(item: &yaml::Node) -> Result<TargetGroup, String> {
 fn at(node: &yaml::Node, what: &str) -> String {
     let (line, column) = node.position();
     format!("line {line}, column {column}: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_list_cannot_ask_for_a_lot_of_memory() {
+        let list = |targets: usize, label_bytes: usize| {
+            let targets = vec!["\"a:1\""; targets].join(",");
+            format!("[{{\"targets\":[{targets}],\"labels\":{{\"l\":\"{}\"}}}}]", "x".repeat(label_bytes))
+        };
+        let groups = |groups: usize| format!("[{}]", vec!["{}"; groups].join(","));
+        for read in [from_json, from_yaml] {
+            for (text, fits) in [
+                (list(60_000, 1_000), true),
+                (list(60_000, 1_200), false),
+                (groups(50_000), true),
+                (groups(50_001), false),
+            ] {
+                let result = read(text.as_bytes());
+                assert_eq!(result.is_ok(), fits, "{:?}", result.err());
+                assert!(fits || result.is_err_and(|error| error.contains("at most")));
+            }
+        }
+    }
 }

@@ -14,7 +14,7 @@
 //! Refuses: every service discovery of Prometheus but `file_sd_configs`, `http_sd_configs` and `dns_sd_configs`; watching files
 //! with inotify (their stamps are compared every 5 seconds); keeping dropped targets.
 //!
-//! Limits: [`MAX_LIST_BYTES`] for a file or an answer, 10 seconds for a request (2 after one that failed late), [`MAX_FAILURES`]
+//! Limits: [`MAX_LIST_BYTES`] and 50,000 groups for a file or an answer, [`MAX_TARGETS`] and [`MAX_LABEL_BYTES`] for a job after its rules, 10 seconds for a request (2 after one that failed late), [`MAX_FAILURES`]
 //! targets named in errors per job, and `target_limit`: a job with more targets has every scrape of each fail, as in Prometheus.
 
 mod dns;
@@ -35,6 +35,11 @@ use std::rc::Rc;
 pub const MAX_LIST_BYTES: usize = 2 << 20;
 /// The most targets of one job that an error tells of by name.
 pub const MAX_FAILURES: usize = 10;
+
+/// The most targets of a job; the others are left out and counted in an error. One loop could not scrape more.
+pub const MAX_TARGETS: usize = 10_000;
+/// The most that the labels of a job's targets may take, in bytes.
+pub const MAX_LABEL_BYTES: usize = 16 << 20;
 
 /// Knows the targets of all jobs and keeps them fresh.
 pub struct Discoverer {
@@ -164,6 +169,7 @@ impl Discoverer {
         let job = &mut self.jobs[at];
         let settings = &job.settings;
         let (mut targets, mut seen, mut failed) = (Vec::new(), HashSet::new(), 0);
+        let (mut left_out, mut label_bytes) = (0_u64, 0);
         job.failures.clear();
         let mut labels = LabelsBuilder::default();
         for source in self.sources.iter().filter(|source| source.job == at) {
@@ -173,7 +179,10 @@ impl Discoverer {
                     match populate::populate(settings, group, address, own, &mut labels) {
                         Ok(None) => {}
                         Ok(Some((target, key))) => {
-                            if seen.insert(key) {
+                            if targets.len() >= MAX_TARGETS || label_bytes > MAX_LABEL_BYTES {
+                                left_out += 1;
+                            } else if seen.insert(key) {
+                                label_bytes += target.labels.heap_bytes();
                                 targets.push(target);
                             }
                         }
@@ -195,9 +204,16 @@ impl Discoverer {
         if failed > MAX_FAILURES {
             job.failures.push(whole_job(format!("{} more targets are no good", failed - MAX_FAILURES)));
         }
+        if left_out > 0 {
+            let text = format!("{left_out} targets are left out: {} are as many as one job can have", targets.len());
+            job.failures.push(whole_job(text));
+        }
         let limit = settings.limits.targets;
-        if limit > 0 && targets.len() as u64 > limit {
-            let text = format!("target_limit exceeded (number of targets: {}, limit: {limit})", targets.len());
+        if limit > 0 && targets.len() as u64 + left_out > limit {
+            let text = format!(
+                "target_limit exceeded (number of targets: {}, limit: {limit})",
+                targets.len() as u64 + left_out
+            );
             job.failures.push(whole_job(text.clone()));
             let text: Rc<str> = text.into();
             targets.iter_mut().for_each(|target| target.refused = Some(text.clone()));

@@ -157,6 +157,25 @@ fn over_its_target_limit_every_target_of_a_job_is_refused() {
 }
 
 #[test]
+fn a_list_that_is_too_long_is_cut_after_the_rules() {
+    let names: Vec<String> = (0..MAX_TARGETS + 5).map(|n| format!("t{n}:1")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let long = discoverer(job(vec![Discovery::Static(group(&names, &[]))]));
+    assert_eq!(long.targets().len(), MAX_TARGETS);
+    assert!(errors(&long).join(" ").contains("5 targets are left out"), "{:?}", errors(&long));
+    // What the rules drop does not count.
+    let mut settings = job(vec![Discovery::Static(group(&names, &[]))]);
+    settings.relabel = vec![rule("__address__", "t10003:1", "", "", RelabelAction::Keep)];
+    let own = discoverer(settings);
+    assert_eq!((own.targets().len(), own.errors().len()), (1, 0));
+    // Nor may a few targets hold a lot of text.
+    let label = "x".repeat(1 << 20);
+    let wide = discoverer(job(vec![Discovery::Static(group(&names[..40], &[("l", &label)]))]));
+    assert!(wide.targets().len() <= 17, "{}", wide.targets().len());
+    assert!(errors(&wide).join(" ").contains("left out"), "{:?}", errors(&wide));
+}
+
+#[test]
 fn own_targets_join_the_pipeline() {
     let mut settings = job(vec![
         Discovery::Host,

@@ -40,6 +40,14 @@ impl Notifier {
         self.send("WATCHDOG=1");
     }
 
+    /// Asks for a longer watchdog where one unit of work may take `longest_ms`: a scrape with a long time-out is no stuck
+    /// loop (WATCHDOG_USEC, sd_notify(3)). Never asks for a shorter one than the unit says.
+    pub fn widen_watchdog(&self, longest_ms: u64) {
+        if let Some(watchdog_ms) = self.watchdog_ms {
+            self.send(&format!("WATCHDOG_USEC={}", watchdog_ms.max(longest_ms).saturating_mul(2_000)));
+        }
+    }
+
     /// One line for `systemctl status`.
     pub fn status(&self, text: &str) {
         self.send(&format!("STATUS={}", text.replace('\n', " ")));

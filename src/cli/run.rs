@@ -31,6 +31,7 @@ pub(super) fn run(args: &Args) -> u8 {
         settings.convert.log_group_name,
         settings.buffer.state_dir.as_deref().map_or_else(|| "in memory".into(), Path::to_string_lossy)
     );
+    let longest_ms = longest_scrape_ms(&settings);
     let mut agent = match Agent::new(settings, status_path, env) {
         Ok(agent) => agent,
         Err(OpenError::InUse) => {
@@ -40,6 +41,7 @@ pub(super) fn run(args: &Args) -> u8 {
     };
     let var = |name: &str| std::env::var(name).ok();
     let notifier = Notifier::new(var("NOTIFY_SOCKET").as_deref(), var("WATCHDOG_USEC").as_deref());
+    notifier.widen_watchdog(longest_ms);
     notifier.ready();
     let stop = signals.stop_flag();
     let mut told_ms = 0;
@@ -74,6 +76,11 @@ pub(super) fn run(args: &Args) -> u8 {
     EXIT_OK
 }
 
+/// The longest that a scrape may hold the loop.
+fn longest_scrape_ms(settings: &Settings) -> u64 {
+    settings.jobs.iter().map(|job| job.timeout_ms).max().unwrap_or(0)
+}
+
 /// A bad new configuration changes nothing.
 fn reload(args: &Args, agent: &mut Agent, notifier: &Notifier, env: Env<'_>) {
     let monotonic = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -84,6 +91,7 @@ fn reload(args: &Args, agent: &mut Agent, notifier: &Notifier, env: Env<'_>) {
             for finding in loaded.findings.iter().filter(|finding| finding.severity == Severity::Warning) {
                 log::warn!("{}", finding.without_severity());
             }
+            notifier.widen_watchdog(longest_scrape_ms(&settings));
             agent.reload(settings, env);
             log::info!("the configuration was read anew");
         }

@@ -263,6 +263,7 @@ def test_notify_protocol(folder, peers):
     agent = Process(words, folder / "promwatch.log", env)
     heard = lambda word: any(word in message for message in listen())
     wait_for("READY", lambda: heard("READY=1"))
+    assert any("WATCHDOG_USEC=2000000" in message for message in said), said
     wait_for("WATCHDOG", lambda: heard("WATCHDOG=1"))
     wait_for("STATUS", lambda: heard("STATUS=1 of 1 targets up"))
     count = sum("WATCHDOG=1" in message for message in said)

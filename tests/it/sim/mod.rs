@@ -271,6 +271,8 @@ pub struct Device {
     pub agent: Option<Agent>,
     /// Units of work so far.
     pub units: u64,
+    /// How long each sync of the disk blocks the one thread.
+    pub fsync_ms: u64,
 }
 
 impl Device {
@@ -316,7 +318,7 @@ impl Device {
             link: Cell::new(Link::Up(40)),
             exchanges: Cell::new(0),
         };
-        Self { clock, disk, net, settings, agent: None, units: 0 }
+        Self { clock, disk, net, settings, agent: None, units: 0, fsync_ms: 0 }
     }
 
     /// The three doors.
@@ -334,7 +336,9 @@ impl Device {
     /// One unit of work, or a sleep until the next; the books must be right after it.
     pub fn step(&mut self) -> Wakeup {
         let env = Env { clock: &*self.clock, disk: &self.disk, net: &self.net };
+        let (_, syncs) = self.disk.writes_and_syncs();
         let wakeup = self.agent.as_mut().expect("the agent runs").poll(env);
+        self.clock.pass((self.disk.writes_and_syncs().1 - syncs) * self.fsync_ms);
         self.units += 1;
         self.check_books();
         let now_ms = self.clock.monotonic_ms.get();

@@ -537,3 +537,29 @@ fn a_page_larger_than_the_memory_lane_is_not_written_to_disk_while_the_link_is_u
     device.check_server();
     assert!(device.stored_gauges().len() + 2 >= device.scrape_times().len());
 }
+
+/// What a dying card costs: syncs that block for seconds make scrapes late by as much, and nothing is lost by it. The
+/// figures are in docs/delivery-guarantees.md.
+#[test]
+fn a_sync_that_blocks_makes_scrapes_late_and_loses_nothing() {
+    for fsync_ms in [0, 3_000, 30_000] {
+        let mut device = Device::new(24, "10s", STATE);
+        device.start();
+        device.run_ms(30_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(60_000);
+        device.fsync_ms = fsync_ms;
+        device.run_ms(600_000);
+        device.fsync_ms = 0;
+        device.net.link.set(Link::Up(50));
+        device.drain(900_000);
+        device.run_ms(30_000);
+        device.check_server();
+        let times = device.scrape_times();
+        let longest_ms = times.windows(2).skip(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        println!("each sync blocks for {fsync_ms} ms: at most {longest_ms} ms between scrapes of 10 s");
+        // A record's file and its folders: three syncs at the most in one unit of work, then the next scrape is due.
+        assert!(longest_ms <= 10_000 + 4 * fsync_ms.cast_signed() + 200, "{longest_ms}");
+        assert!(device.stored_gauges().len() + 2 >= times.len());
+    }
+}

@@ -114,7 +114,7 @@ fn try_import(args: &Args, dir: &Path, file: &Path) -> Result<u8, Failure> {
 
 /// `buffer send`
 pub(super) fn send(args: &Args, file: &Path) -> u8 {
-    let Some(mut settings) = load_or_log(args) else { return EXIT_CONFIG };
+    let Some(mut settings) = load_or_log(args, &[]) else { return EXIT_CONFIG };
     let carrier = PathBuf::from(format!("{}.sent", file.display()));
     settings.jobs.clear();
     settings.buffer.state_dir = Some(carrier.clone());

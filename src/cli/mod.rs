@@ -69,10 +69,14 @@ fn surroundings() -> Surroundings {
     Surroundings::gather(std::env::vars_os().filter_map(text).collect(), hostname, &RealDisk)
 }
 
-/// Reads the configuration for a command that works with it; findings go to the log. Nothing: it is wrong.
-fn load_or_log(args: &Args) -> Option<Settings> {
+/// Reads the configuration for a command that works with it; findings go to the log, but for warnings about keys that mean
+/// nothing to the command. Nothing: it is wrong.
+fn load_or_log(args: &Args, unused_keys: &[&str]) -> Option<Settings> {
     let loaded = load(args);
-    for finding in &loaded.findings {
+    let matters = |finding: &&config::Finding| {
+        finding.severity == Severity::Error || !unused_keys.contains(&finding.key.as_str())
+    };
+    for finding in loaded.findings.iter().filter(matters) {
         match finding.severity {
             Severity::Error => log::error!("{}", finding.without_severity()),
             Severity::Warning => log::warn!("{}", finding.without_severity()),

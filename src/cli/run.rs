@@ -20,7 +20,7 @@ pub(super) fn run(args: &Args) -> u8 {
             return EXIT_FAILED;
         }
     };
-    let Some(settings) = load_or_log(args) else { return EXIT_CONFIG };
+    let Some(settings) = load_or_log(args, &[]) else { return EXIT_CONFIG };
     let (clock, net) = (RealClock::new(), RealNet::new(signals.stop_flag()));
     let env = Env { clock: &clock, disk: &RealDisk, net: &net };
     let status_path = status_path(&settings);

@@ -7,7 +7,7 @@ use crate::env::{Clock as _, Disk as _, RealClock, RealDisk};
 use crate::logger::rfc3339;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const FILE_BYTES_MAX: u64 = 64 << 20;
 /// A file older than this was left by an agent that is gone.
@@ -25,16 +25,24 @@ pub(super) fn status(args: &Args, json: bool) -> u8 {
             return EXIT_FAILED;
         }
     };
-    if json {
-        return print(&(text + "\n"));
-    }
     match miniserde::json::from_str::<Status>(&text) {
+        Ok(status) if json => {
+            // The file cannot know it: a process that was killed leaves it as it was.
+            let running = is_running(&status);
+            print(&format!("{{\"running\":{running},{}\n", text.trim_start_matches('{')))
+        }
         Ok(status) => print(&describe(&status)),
         Err(_) => {
             eprintln!("promwatch: {} is not a status file of this version", path.display());
             EXIT_FAILED
         }
     }
+}
+
+/// Whether the agent that wrote the file is still there: its process, and a file that is fresh.
+fn is_running(status: &Status) -> bool {
+    let fresh = RealClock::new().wall_ms() - status.written_ms <= STALE_MS;
+    fresh && RealDisk.stat(Path::new(&format!("/proc/{}", status.pid))).is_ok()
 }
 
 /// The state directory names the file; an agent without one has it where the configuration says.
@@ -51,10 +59,9 @@ fn status_file(args: &Args) -> Option<PathBuf> {
 
 fn describe(status: &Status) -> String {
     let mut out = String::new();
-    let now_ms = RealClock::new().wall_ms();
     // Writing to a String cannot fail.
     let _ = writeln!(out, "promwatch {}, process {}, since {}", status.version, status.pid, rfc3339(status.started_ms));
-    if now_ms - status.written_ms > STALE_MS {
+    if !is_running(status) {
         let _ = writeln!(out, "NOT RUNNING: this was written at {}", rfc3339(status.written_ms));
     }
     let events = &status.events;

@@ -173,7 +173,9 @@ def test_one_agent_per_state_directory(folder, peers):
     agent = run(folder, config)
     wait_for("a status file", lambda: status(folder))
     promwatch(folder, "run", "--config", config, "--state-dir", folder / "state", check=75)
-    agent.stop()
+    assert status(folder)["running"] is True
+    agent.stop(signal.SIGKILL)
+    assert status(folder)["running"] is False
 
 
 def test_wrong_configuration_exits_78(folder, peers):

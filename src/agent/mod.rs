@@ -180,22 +180,32 @@ impl Agent {
             self.write_out(env);
         } else if late(self.delivery_due_ms(now_ms, env)) {
             self.deliver(env);
+        } else if now_ms.checked_sub(PATIENCE_MS).is_some_and(|by_ms| self.upkeep(by_ms, env)) {
+            // Done: a loop that has more to scrape than time must still say so, and hear of a shorter list of targets.
         } else if let Some(index) = self.schedule.most_overdue(now_ms) {
             self.scrape(index, env);
         } else if due(self.disk_due_ms()) {
             self.write_out(env);
         } else if due(self.delivery_due_ms(now_ms, env)) {
             self.deliver(env);
-        } else if due(self.discoverer.next_due_ms()) {
+        } else {
+            return self.upkeep(now_ms, env);
+        }
+        true
+    }
+
+    /// What else was due by then, one thing of it. Says whether there was any.
+    fn upkeep(&mut self, by_ms: u64, env: Env<'_>) -> bool {
+        if self.discoverer.next_due_ms().is_some_and(|due_ms| due_ms <= by_ms) {
             if self.discoverer.refresh(env) {
                 self.schedule.replace(self.discoverer.targets(), env.clock.monotonic_ms());
                 self.converter.forget_missing(self.discoverer.targets().iter().map(Rc::as_ref));
             }
-        } else if self.bounds_due_ms <= now_ms {
+        } else if self.bounds_due_ms <= by_ms {
             self.enforce_bounds(env);
-        } else if self.status_due_ms <= now_ms {
+        } else if self.status_due_ms <= by_ms {
             self.write_status(env);
-        } else if self.state_due_ms <= now_ms {
+        } else if self.state_due_ms <= by_ms {
             self.save_state(env);
         } else {
             return false;

@@ -563,3 +563,21 @@ fn a_sync_that_blocks_makes_scrapes_late_and_loses_nothing() {
         assert!(device.stored_gauges().len() + 2 >= times.len());
     }
 }
+
+#[test]
+fn a_loop_with_more_to_scrape_than_time_still_asks_for_its_targets() {
+    let prometheus = "global:\n  scrape_interval: 10s\nscrape_configs:\n  - job_name: sim\n    static_configs:\n      \
+                      - targets: ['exporter:9100', 'slow:1', 'slow:2']\n  - job_name: listed\n    http_sd_configs:\n      \
+                      - {url: 'http://list:1/', refresh_interval: 60s}\n";
+    let mut device = Device::with_prometheus(23, prometheus, STATE);
+    for name in ["slow:1", "slow:2"] {
+        let slow = Exporter { slow_ms: Some(9_000), ..Exporter::default() };
+        device.net.exporters.borrow_mut().insert(name.to_owned(), slow);
+    }
+    let list = Exporter { pages: vec![(200, "application/json".to_owned(), b"[]".to_vec())], ..Exporter::default() };
+    device.net.exporters.borrow_mut().insert("list:1".to_owned(), list);
+    device.start();
+    device.run_ms(600_000);
+    let asked = device.net.exporters.borrow()["list:1"].scrapes;
+    assert!((6..=11).contains(&asked), "asked {asked} times in ten minutes");
+}

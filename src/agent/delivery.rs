@@ -5,11 +5,10 @@
 //! costs one duplicated batch at most.
 
 use super::lane::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_SPAN_MS_MAX};
+use crate::model::Event;
 use crate::model::settings::UploadSettings;
-use crate::model::{Event, StreamKey};
 use crate::ship::Batch;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 /// The first body on an unknown link, compressed bytes: 5 kB/s take it in less than a second.
 const WINDOW_START_BYTES: u64 = 4 << 10;
@@ -31,8 +30,10 @@ pub enum Source {
 
 /// What is being sent.
 pub struct InFlight {
-    /// Bodies still to be sent, the first of them now.
+    /// Bodies to be sent, the first of them now; more than one only after a body had to be halved.
     pub parts: VecDeque<Batch>,
+    /// Events that are in no body yet, in the order of their times.
+    pub rest: VecDeque<Event>,
     /// What is let go when the last part has been accepted.
     pub sources: Vec<Source>,
     /// It comes from the spool and counts against the backlog's budget.
@@ -109,31 +110,28 @@ impl Pace {
     }
 }
 
-/// Cuts events into batches by the limits of the API and by the window; the events may come in any order.
-pub fn encode(key: &Rc<StreamKey>, mut events: Vec<Event>, billed_bytes_max: u64, compress: bool) -> VecDeque<Batch> {
-    events.sort_by_key(|event| event.timestamp_ms);
-    let mut parts = VecDeque::new();
-    let mut rest = events.as_slice();
-    while let Some(first) = rest.first() {
-        let (mut count, mut bytes) = (0, 0);
-        for event in rest.iter().take(BATCH_EVENTS_MAX) {
-            bytes += event.billed_bytes() as u64;
-            let over = bytes > billed_bytes_max || event.timestamp_ms - first.timestamp_ms >= BATCH_SPAN_MS_MAX;
-            if count > 0 && over {
-                break;
-            }
-            count += 1;
+/// Takes the next body from events in the order of their times: as many as the API's limits and the window allow, at
+/// least one. The rest waits as events, so that the window may grow from one body to the next.
+pub fn next_part(rest: &mut VecDeque<Event>, billed_bytes_max: u64, compress: bool) -> Option<Batch> {
+    let first_ms = rest.front()?.timestamp_ms;
+    let (mut count, mut bytes) = (0, 0);
+    for event in rest.iter().take(BATCH_EVENTS_MAX) {
+        bytes += event.billed_bytes() as u64;
+        let over = bytes > billed_bytes_max || event.timestamp_ms - first_ms >= BATCH_SPAN_MS_MAX;
+        if count > 0 && over {
+            break;
         }
-        let (part, others) = rest.split_at(count);
-        parts.push_back(Batch::encode(key, part, compress));
-        rest = others;
+        count += 1;
     }
-    parts
+    let part: Vec<Event> = rest.drain(..count).collect();
+    Some(Batch::encode(&part.first()?.key, &part, compress))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::StreamKey;
+    use std::rc::Rc;
 
     #[test]
     fn records_of_almost_half_a_window_let_it_grow() {
@@ -153,7 +151,7 @@ mod tests {
                 message: format!("{:>160}{}{}{}{}", n, word(), word(), word(), word()),
             })
             .collect();
-        let parts = encode(&key, events, BATCH_BYTES_MAX, true);
+        let parts = [next_part(&mut events.into(), BATCH_BYTES_MAX, true).expect("a body")];
         let body_bytes = parts[0].body_bytes();
         assert!(body_bytes * 2 < WINDOW_START_BYTES && body_bytes * 5 > WINDOW_START_BYTES * 2, "{body_bytes}");
         pace.answered(&parts[0], 200);

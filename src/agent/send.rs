@@ -10,7 +10,7 @@
 //! ```
 
 use super::counts::DropReason;
-use super::delivery::{InFlight, Source, encode};
+use super::delivery::{InFlight, Source, next_part};
 use super::lane::BATCH_BYTES_MAX;
 use super::time::{Standing, certificate_time};
 use super::{Agent, FLUSH_SHARE_PERCENT, restamp};
@@ -32,6 +32,8 @@ const PROBE_MS: u64 = 30_000;
 const TOO_OLD_MS: i64 = 14 * 24 * 3_600_000 - 60_000;
 /// How long to wait before looking again for something in the backlog that may be sent.
 const IDLE_MS: u64 = 5_000;
+/// A large live scrape is cut no smaller than this, as a batch counts bytes: some 8 kB compressed.
+const LIVE_PART_BYTES: u64 = 64 << 10;
 /// A body that ran out of time this often is cut in halves.
 const TIMEOUTS_MAX: u32 = 3;
 
@@ -113,6 +115,7 @@ impl Agent {
             self.in_flight = self.gather(env);
         }
         let Some(mut in_flight) = self.in_flight.take() else { return };
+        self.refill(&mut in_flight, env);
         let Some(batch) = in_flight.parts.front() else {
             self.release(&in_flight, env);
             return;
@@ -164,7 +167,7 @@ impl Agent {
             }
             Step::Drop { reason } => self.refuse(&mut in_flight, &reason),
         }
-        if in_flight.parts.is_empty() {
+        if in_flight.parts.is_empty() && in_flight.rest.is_empty() {
             self.release(&in_flight, env);
         } else {
             self.in_flight = Some(in_flight);
@@ -177,6 +180,14 @@ impl Agent {
         let left_ms = self.lane.front().map_or(ATTEMPT_MS, |r| (r.monotonic_ms + sync_ms).saturating_sub(now_ms));
         let left_ms = if self.storage.dir().is_some() { left_ms.clamp(STALL_MS, ATTEMPT_MS) } else { ATTEMPT_MS };
         self.stop_by_ms.map_or(left_ms, |stop_ms| left_ms.min(stop_ms.saturating_sub(now_ms)))
+    }
+
+    /// Makes the next body, when there is none, as large as the link takes by now.
+    fn refill(&mut self, in_flight: &mut InFlight, env: Env<'_>) {
+        if in_flight.parts.is_empty() {
+            let window = self.pace.billed_bytes_max().max(if in_flight.backlog { 1 } else { LIVE_PART_BYTES });
+            in_flight.parts.extend(next_part(&mut in_flight.rest, window, self.shipper.compress(env.clock)));
+        }
     }
 
     fn gather(&mut self, env: Env<'_>) -> Option<InFlight> {
@@ -193,7 +204,7 @@ impl Agent {
             let key = Rc::new(loss.key());
             let timestamp_ms = self.keeper.now_ms(env.clock);
             let event = Event { key: Rc::clone(&key), timestamp_ms, own_time: true, message: loss.message() };
-            return self.in_flight_of(key, vec![event], vec![Source::Marker], false, env);
+            return self.in_flight_of(vec![event], vec![Source::Marker], false, env);
         }
         if self.pace.backlog_not_before_ms <= now_ms { self.gather_backlog(env) } else { None }
     }
@@ -208,7 +219,7 @@ impl Agent {
                 event
             }));
         }
-        self.in_flight_of(key, events, ids.into_iter().map(Source::Lane).collect(), false, env)
+        self.in_flight_of(events, ids.into_iter().map(Source::Lane).collect(), false, env)
     }
 
     fn gather_backlog(&mut self, env: Env<'_>) -> Option<InFlight> {
@@ -218,7 +229,7 @@ impl Agent {
             not_before_ms: keep.then(|| self.keeper.now_ms(env.clock) - TOO_OLD_MS),
             ..BatchLimits::default()
         };
-        let SpoolBatch { key, records, .. } = self.next_spool_batch(limits, env)?;
+        let SpoolBatch { records, .. } = self.next_spool_batch(limits, env)?;
         let (mut events, mut sources) = (Vec::new(), Vec::new());
         for record in records {
             let meta = &record.meta;
@@ -236,7 +247,7 @@ impl Agent {
                 event
             }));
         }
-        self.in_flight_of(key, events, sources, true, env)
+        self.in_flight_of(events, sources, true, env)
     }
 
     fn next_spool_batch(&mut self, limits: BatchLimits, env: Env<'_>) -> Option<SpoolBatch> {
@@ -270,7 +281,6 @@ impl Agent {
     /// Applies the rule for expired events and cuts the rest into bodies.
     fn in_flight_of(
         &mut self,
-        key: Rc<StreamKey>,
         mut events: Vec<Event>,
         sources: Vec<Source>,
         backlog: bool,
@@ -292,10 +302,19 @@ impl Agent {
                 too_old = expired;
             }
         }
-        let window = self.pace.billed_bytes_max().max(if backlog { 1 } else { 64 << 10 });
-        let parts = encode(&key, events, window, self.shipper.compress(env.clock));
+        events.sort_by_key(|event| event.timestamp_ms);
         let base_ms = self.keeper.base_ms();
-        Some(InFlight { parts, sources, backlog, base_ms, settled: 0, expired: too_old, timeouts: 0 })
+        let parts = VecDeque::new();
+        Some(InFlight {
+            parts,
+            rest: events.into(),
+            sources,
+            backlog,
+            base_ms,
+            settled: 0,
+            expired: too_old,
+            timeouts: 0,
+        })
     }
 
     /// A batch that was built before the clock moved has the wrong times. It is built again, unless part of it has been

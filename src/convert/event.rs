@@ -5,7 +5,7 @@ use super::gather::FieldValue;
 use super::histogram::Distribution;
 use super::{Field, json};
 use crate::model::settings::{ConvertSettings, EmfSettings};
-use crate::model::{Event, Labels, MetricType};
+use crate::model::{Event, Labels, MetricType, push_integer};
 
 /// The most that an event may take, in bytes as the service bills them (PutLogEvents, API reference).
 const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -233,11 +233,11 @@ impl Group<'_> {
             Member::Version => out.push_str("\"0\""),
             Member::Timestamp => {
                 out.push('"');
-                json::push_integer(out, self.timestamp_ms);
+                push_integer(out, self.timestamp_ms);
                 out.push('"');
             }
             Member::Measurements => self.push_measurements(out, &settings.emf, measurements),
-            Member::Span(seconds) => json::push_integer(out, i64::from(seconds)),
+            Member::Span(seconds) => push_integer(out, i64::from(seconds)),
         }
     }
 

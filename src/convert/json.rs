@@ -1,5 +1,6 @@
 //! JSON text as Go's `encoding/json` writes it, straight into a buffer.
 
+use crate::model::push_integer;
 use std::fmt::Write;
 
 /// Appends a string in quotes. Go escapes `<`, `>`, `&`, U+2028 and U+2029 too.
@@ -62,25 +63,6 @@ pub(super) fn push_number(out: &mut String, value: f64) {
             out.insert(after, '+');
         }
     }
-}
-
-/// Appends a whole number.
-pub(super) fn push_integer(out: &mut String, value: i64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if value < 0 {
-        out.push('-');
-    }
-    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
 }
 
 #[cfg(test)]

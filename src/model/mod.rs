@@ -5,6 +5,7 @@
 mod duration;
 mod event;
 mod labels;
+mod number;
 mod sample;
 pub mod settings;
 mod target;
@@ -12,5 +13,6 @@ mod target;
 pub use duration::{format_duration, parse_duration_ms, parse_size};
 pub use event::{Event, StreamKey};
 pub use labels::{Labels, LabelsBuilder};
+pub use number::push_integer;
 pub use sample::{MetricType, Page, Report, Sample};
 pub use target::{Endpoint, Target};

@@ -1,6 +1,6 @@
 //! One PutLogEvents body: what fits in, and its bytes.
 
-use crate::model::{Event, StreamKey};
+use crate::model::{Event, StreamKey, push_integer};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -128,7 +128,7 @@ impl Batch {
                 broken = Some("an event without text, or from before 1970");
             }
             body.text.push_str(if index == 0 { "{\"timestamp\":" } else { ",{\"timestamp\":" });
-            push_number(&mut body.text, event.timestamp_ms);
+            push_integer(&mut body.text, event.timestamp_ms);
             body.text.push_str(",\"message\":");
             push_string(&mut body.text, &event.message);
             body.text.push('}');
@@ -241,24 +241,6 @@ fn inflate(gzip: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     no_io_error(GzDecoder::new(gzip).take(MAX_PLAIN_BYTES).read_to_end(&mut plain));
     plain
-}
-
-fn push_number(out: &mut String, number: i64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        out.push('-');
-    }
-    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
 }
 
 /// A JSON string: runs of ordinary characters are copied whole.

@@ -4,11 +4,12 @@ use super::emf::{Matcher, Measurement};
 use super::gather::FieldValue;
 use super::histogram::Distribution;
 use super::{Field, json};
+use crate::model::batch::{EVENT_BYTES_MAX, MARKS_BYTES_MAX};
 use crate::model::settings::{ConvertSettings, EmfSettings};
 use crate::model::{Event, Labels, MetricType, push_integer};
 
-/// The most that an event may take, in bytes as the service bills them (PutLogEvents, API reference).
-const MAX_EVENT_BYTES: usize = 1 << 20;
+/// The longest message: an event's limit without what the service and later marks add to it.
+const MESSAGE_BYTES_MAX: usize = EVENT_BYTES_MAX - Event::OVERHEAD_BYTES - MARKS_BYTES_MAX;
 
 /// The most metric definitions in one directive (Embedded Metric Format, specification).
 const MAX_DIRECTIVE_METRICS: usize = 100;
@@ -154,7 +155,7 @@ impl Group<'_> {
     ) {
         scratch.clear();
         self.write_message(settings, measurements, piece, scratch);
-        if scratch.len() + Event::OVERHEAD_BYTES <= MAX_EVENT_BYTES {
+        if scratch.len() <= MESSAGE_BYTES_MAX {
             written.messages.push(scratch.as_str().to_owned());
         } else if piece.len() <= 1 {
             written.oversized += 1;

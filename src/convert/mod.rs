@@ -178,6 +178,7 @@ impl Converter {
         let max_gap_ms = self.settings.max_gap_ms.unwrap_or(default_gap_ms);
         let mut gathering = Gathering::new(&self.settings, target_key, time, max_gap_ms);
         self.baselines.begin(time);
+        self.keys.begin();
         let mut last = ("", "", None);
         for (at, sample) in samples.iter().enumerate() {
             let gauge = if at >= scraped { health } else { self.settings.more.untyped };

@@ -311,11 +311,15 @@ mod tests {
     #[test]
     fn a_smaller_limit_is_kept_as_soon_as_baselines_are_idle() {
         let mut table = table();
-        scrape(&mut table, 0..ROOM, 10_000);
-        table.set_limit(2 * 1024 * SLOT_BYTES);
-        scrape(&mut table, ROOM..ROOM + 1, 100_000);
-        assert_eq!(table.len() as u64, 1);
         scrape(&mut table, 0..ROOM, 100_000);
-        assert_eq!(table.len(), table.max_entries);
+        table.set_limit(2 * 1024 * SLOT_BYTES);
+        // None that is in use goes, and no more come.
+        scrape(&mut table, 0..ROOM + 1, 110_000);
+        assert_eq!((table.len() as u64, table.refused), (ROOM, 1));
+        for n in 0..ROOM {
+            scrape(&mut table, n..n + 1, 111_000 + n * 1_000);
+        }
+        scrape(&mut table, ROOM..ROOM + 1, 111_000 + ROOM * 1_000);
+        assert_eq!((table.max_entries, table.len(), table.refused), (896, 896 / 8 * 7 + 1, 1));
     }
 }

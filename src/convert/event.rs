@@ -336,8 +336,10 @@ mod tests {
         let mut labels = Attributes::default();
         labels.set("job", "node");
         let group = Group { labels: &labels, fields: &fields, distributions: &[], timestamp_ms: 1, span_s: None };
-        let mut settings = ConvertSettings::default();
-        settings.emf = EmfSettings::AllLabels { namespace: "N".to_owned(), units: Default::default() };
+        let settings = ConvertSettings {
+            emf: EmfSettings::AllLabels { namespace: "N".to_owned(), units: Default::default() },
+            ..ConvertSettings::default()
+        };
         let written = group.write(&settings, &mut Matcher::default(), &mut String::new());
         assert_eq!(written.messages.len(), 200);
         assert_eq!(WRITTEN.get(), fields.len());

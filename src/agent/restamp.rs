@@ -109,7 +109,10 @@ fn value_end(text: &str, start: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::StreamKey;
+    use crate::convert::Converter;
+    use crate::model::batch::{EVENT_BYTES_MAX, MARKS_BYTES_MAX};
+    use crate::model::settings::ConvertSettings;
+    use crate::model::{Labels, MetricType, Page, Report, Sample, StreamKey};
     use std::rc::Rc;
 
     fn event(message: &str, own_time: bool) -> Event {
@@ -147,5 +150,27 @@ mod tests {
         let mut label = event(r#"{"CloudWatchMetrics":"c","Timestamp":"1000"}"#, true);
         restamp(&mut label, 9000);
         assert_eq!(label.message, r#"{"OriginalTimestamp":"1000","CloudWatchMetrics":"c","Timestamp":"9000"}"#);
+    }
+
+    #[test]
+    fn an_event_as_large_as_can_be_still_fits_when_every_mark_was_added() {
+        let fill = |bytes: usize| {
+            let target = crate::convert::tests::target(60_000);
+            let labels = Labels::from_pairs([("__name__", "g"), ("a", &"x".repeat(bytes))]);
+            let sample = Sample { labels, value: 1.0, timestamp_ms: Some(0), exposed_name: None };
+            let page = Page { samples: vec![sample], types: [("g".into(), MetricType::Gauge)].into() };
+            let mut converter = Converter::new(ConvertSettings::default());
+            converter.convert(&target, &Report::default(), Some(page), &[], 0).events.pop()
+        };
+        let rest = fill(1).expect("an event").billed_bytes() - 1;
+        let largest = EVENT_BYTES_MAX - MARKS_BYTES_MAX - rest;
+        assert_eq!(fill(largest + 1), None);
+        let mut event = fill(largest).expect("an event");
+        assert!(event.message.contains("\"Timestamp\":\"0\""));
+        event.timestamp_ms = i64::MIN;
+        mark_estimated(&mut event);
+        restamp(&mut event, i64::MIN);
+        // The limit of one event in PutLogEvents, and nothing wasted.
+        assert_eq!(event.billed_bytes(), 1_048_576, "{}", &event.message[..200]);
     }
 }

@@ -40,7 +40,7 @@ pub use finding::{Finding, Severity};
 pub use surroundings::Surroundings;
 
 use crate::env::Disk;
-use crate::model::settings::{ConvertSettings, Discovery, LogLevel, ScrapeJob, Settings};
+use crate::model::settings::{BASELINE_BYTES, ConvertSettings, Discovery, LogLevel, ScrapeJob, Settings};
 use files::Documents;
 use serde_json::Value;
 use std::io;
@@ -52,9 +52,6 @@ const PROMETHEUS: &str = "/logs/metrics_collected/prometheus";
 const PROMETHEUS_FILE: &str = "/etc/cwagentconfig/prometheus.yaml";
 
 const MAX_PROMETHEUS_BYTES: u64 = 4 << 20;
-
-/// Memory for counter baselines, in bytes: some 50,000 series.
-const BASELINE_BYTES: u64 = 8 << 20;
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]

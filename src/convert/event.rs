@@ -4,11 +4,12 @@ use super::emf::{Matcher, Measurement};
 use super::gather::FieldValue;
 use super::histogram::Distribution;
 use super::{Field, json};
+use crate::model::batch::{EVENT_BYTES_MAX, MARKS_BYTES_MAX};
 use crate::model::settings::{ConvertSettings, EmfSettings};
 use crate::model::{Event, Labels, MetricType, push_integer};
 
-/// The most that an event may take, in bytes as the service bills them (PutLogEvents, API reference).
-const MAX_EVENT_BYTES: usize = 1 << 20;
+/// The longest message: an event's limit without what the service and later marks add to it.
+const MESSAGE_BYTES_MAX: usize = EVENT_BYTES_MAX - Event::OVERHEAD_BYTES - MARKS_BYTES_MAX;
 
 /// The most metric definitions in one directive (Embedded Metric Format, specification).
 const MAX_DIRECTIVE_METRICS: usize = 100;
@@ -125,25 +126,27 @@ impl Group<'_> {
             self.write_piece(settings, &measurements, &all, scratch, &mut written);
             return written;
         }
-        let mut first = all;
-        first.retain(|field| {
-            let late = |m: &Measurement<'_>| m.fields.binary_search(field).is_ok_and(|at| at >= MAX_DIRECTIVE_METRICS);
-            !measurements.iter().any(late)
-        });
-        self.write_piece(settings, &measurements, &first, scratch, &mut written);
-        for start in (MAX_DIRECTIVE_METRICS..most).step_by(MAX_DIRECTIVE_METRICS) {
-            let of = |m: &Measurement<'_>| {
-                let end = m.fields.len().min(start + MAX_DIRECTIVE_METRICS);
-                m.fields[start.min(end)..end].to_vec()
-            };
-            let mut piece: Vec<usize> = measurements.iter().flat_map(of).collect();
-            piece.sort_unstable();
-            self.write_piece(settings, &measurements, &piece, scratch, &mut written);
+        let mut late: Vec<usize> =
+            measurements.iter().flat_map(|m| m.fields.iter().skip(MAX_DIRECTIVE_METRICS)).copied().collect();
+        late.sort_unstable();
+        let mut piece = all;
+        piece.retain(|field| late.binary_search(field).is_err());
+        for start in (0..most).step_by(MAX_DIRECTIVE_METRICS) {
+            let here = parts(&measurements, |fields| {
+                let end = fields.len().min(start + MAX_DIRECTIVE_METRICS);
+                &fields[start.min(end)..end]
+            });
+            if start > 0 {
+                piece = here.iter().flat_map(|m| m.fields.iter().copied()).collect();
+                piece.sort_unstable();
+            }
+            self.write_piece(settings, &here, &piece, scratch, &mut written);
         }
         written
     }
 
-    /// Writes some of the fields (indexes, ascending) as one event, halved again and again until it fits.
+    /// Writes some of the fields (indexes, ascending) as one event, halved again and again until it fits. The measurements
+    /// hold fields of the piece only.
     fn write_piece(
         &self,
         settings: &ConvertSettings,
@@ -154,35 +157,25 @@ impl Group<'_> {
     ) {
         scratch.clear();
         self.write_message(settings, measurements, piece, scratch);
-        if scratch.len() + Event::OVERHEAD_BYTES <= MAX_EVENT_BYTES {
+        if scratch.len() <= MESSAGE_BYTES_MAX {
             written.messages.push(scratch.as_str().to_owned());
         } else if piece.len() <= 1 {
             written.oversized += 1;
         } else {
             let (left, right) = piece.split_at(piece.len() / 2);
-            self.write_piece(settings, measurements, left, scratch, written);
-            self.write_piece(settings, measurements, right, scratch, written);
+            let middle = |fields: &[usize]| fields.partition_point(|field| *field < right[0]);
+            let here = parts(measurements, |fields| &fields[..middle(fields)]);
+            self.write_piece(settings, &here, left, scratch, written);
+            let here = parts(measurements, |fields| &fields[middle(fields)..]);
+            self.write_piece(settings, &here, right, scratch, written);
         }
     }
 
-    fn write_message(
-        &self,
-        settings: &ConvertSettings,
-        measurements: &[Measurement<'_>],
-        piece: &[usize],
-        out: &mut String,
-    ) {
-        let is_here = |field: &usize| piece.binary_search(field).is_ok();
-        let here: Vec<Measurement<'_>> = measurements
-            .iter()
-            .map(|m| Measurement {
-                dimensions: m.dimensions.clone(),
-                fields: m.fields.iter().copied().filter(is_here).collect(),
-            })
-            .filter(|m| !m.fields.is_empty())
-            .collect();
+    fn write_message(&self, settings: &ConvertSettings, here: &[Measurement<'_>], piece: &[usize], out: &mut String) {
         let mut declared: Vec<usize> = here.iter().flat_map(|m| m.fields.iter().copied()).collect();
         declared.sort_unstable();
+        #[cfg(test)]
+        tests::WRITTEN.set(tests::WRITTEN.get() + declared.len());
 
         // Later overrides earlier: labels, metrics, the event's own members.
         let mut members: Vec<(&str, Member)> = Vec::with_capacity(self.labels.pairs.len() + 4);
@@ -202,16 +195,16 @@ impl Group<'_> {
         for &field in piece {
             let name = self.fields[field].name;
             while let Some((name, member)) = members.next_if(|member| member.0 < name) {
-                self.push_member(out, name, member, settings, &here);
+                self.push_member(out, name, member, settings, here);
             }
             match members.next_if(|member| member.0 == name) {
                 None | Some((_, Member::Label(_))) if declared.binary_search(&field).is_ok() => after.push(field),
                 None | Some((_, Member::Label(_))) => self.push_field(out, field),
-                Some((name, own)) => self.push_member(out, name, own, settings, &here),
+                Some((name, own)) => self.push_member(out, name, own, settings, here),
             }
         }
         for (name, member) in members {
-            self.push_member(out, name, member, settings, &here);
+            self.push_member(out, name, member, settings, here);
         }
         for field in after {
             self.push_field(out, field);
@@ -290,6 +283,15 @@ impl Group<'_> {
     }
 }
 
+/// A part of each measurement's fields; measurements without any are left out.
+fn parts<'a>(measurements: &[Measurement<'a>], part: impl Fn(&[usize]) -> &[usize]) -> Vec<Measurement<'a>> {
+    let part = |m: &Measurement<'a>| {
+        let fields = part(&m.fields);
+        (!fields.is_empty()).then(|| Measurement { dimensions: m.dimensions.clone(), fields: fields.to_vec() })
+    };
+    measurements.iter().filter_map(part).collect()
+}
+
 /// A member that is not a metric.
 #[derive(Clone, Copy)]
 enum Member<'a> {
@@ -314,4 +316,32 @@ fn push_name(out: &mut String, name: &str) {
     }
     json::push_string(out, name);
     out.push(':');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// How many metric definitions were put into messages, those that were thrown away included.
+        pub(super) static WRITTEN: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn an_event_of_very_many_metrics_is_cut_without_looking_at_all_of_them_for_each_piece() {
+        let names: Vec<String> = (0..20_000).map(|n| format!("metric_{n:05}")).collect();
+        let field = |name| Field { name, value: FieldValue::Number(1.0) };
+        let fields: Vec<Field<'_>> = names.iter().map(|name| field(name)).collect();
+        let mut labels = Attributes::default();
+        labels.set("job", "node");
+        let group = Group { labels: &labels, fields: &fields, distributions: &[], timestamp_ms: 1, span_s: None };
+        let settings = ConvertSettings {
+            emf: EmfSettings::AllLabels { namespace: "N".to_owned(), units: Default::default() },
+            ..ConvertSettings::default()
+        };
+        let written = group.write(&settings, &mut Matcher::default(), &mut String::new());
+        assert_eq!(written.messages.len(), 200);
+        assert_eq!(WRITTEN.get(), fields.len());
+    }
 }

@@ -9,7 +9,7 @@
 //! ([`baseline`]), the types that a target's last pages gave ([`families`]), verdicts of metric selectors ([`emf`]).
 //!
 //! Refuses: HTTP, files and clocks; times are passed in. Limits: baselines by bytes, families by count, an event by the
-//! service's 1 MiB, a metric directive by 100 metrics.
+//! service's 1 MiB with room for later marks, a metric directive by 100 metrics.
 
 mod baseline;
 mod emf;
@@ -29,7 +29,7 @@ use event::{Attributes, Group};
 use families::Families;
 use gather::{FieldValue, Gathering, GroupHead, Kept};
 use histogram::Distribution;
-use key::{Key, KeyMap};
+use key::KeyMap;
 use std::rc::Rc;
 
 pub use saved::{LoadError, Moment};
@@ -78,7 +78,7 @@ pub struct ConvertCounts {
     pub repeated: u64,
     /// Deltas over more than `max_gap`: logged, but without metrics.
     pub long_gap: u64,
-    /// Too large for an event of 1 MiB together with their labels.
+    /// Too large for an event together with their labels.
     pub oversized: u64,
     /// No metric declaration wanted them, and only declared events are sent.
     pub undeclared: u64,
@@ -116,8 +116,13 @@ impl Converter {
 
     /// Forgets the metadata of targets other than these. Baselines stay until they are a day old: targets come back.
     pub fn forget_missing<'a>(&mut self, targets: impl IntoIterator<Item = &'a Target>) {
-        let present: Vec<Key> = targets.into_iter().map(|target| key::of_target(&target.identity())).collect();
-        self.families.retain(|key, _| present.contains(key));
+        let mut known = std::mem::take(&mut self.families);
+        for target in targets {
+            let key = key::of_target(&target.identity());
+            if let Some(families) = known.remove(&key) {
+                self.families.insert(key, families);
+            }
+        }
         self.keys.sweep();
     }
 
@@ -173,6 +178,7 @@ impl Converter {
         let max_gap_ms = self.settings.max_gap_ms.unwrap_or(default_gap_ms);
         let mut gathering = Gathering::new(&self.settings, target_key, time, max_gap_ms);
         self.baselines.begin(time);
+        self.keys.begin();
         let mut last = ("", "", None);
         for (at, sample) in samples.iter().enumerate() {
             let gauge = if at >= scraped { health } else { self.settings.more.untyped };
@@ -251,4 +257,4 @@ impl Converter {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

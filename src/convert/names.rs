@@ -27,21 +27,41 @@ const GROUP_PATTERNS: [(&str, [&str; 2]); 8] = [
 /// The keys of late events, so that one name is held once.
 #[derive(Default)]
 pub(super) struct Keys {
+    /// Sorted.
     kept: Vec<Rc<StreamKey>>,
+    /// Keys that were compared to find others.
+    #[cfg(test)]
+    compared: usize,
 }
 
 impl Keys {
     /// The group and stream of an event with these labels.
     pub(super) fn of(&mut self, settings: &ConvertSettings, labels: &Attributes<'_>) -> Rc<StreamKey> {
         let key = StreamKey { group: group(&settings.log_group_name, labels), stream: stream(settings, labels) };
-        if let Some(kept) = self.kept.iter().find(|kept| ***kept == key) {
-            return Rc::clone(kept);
+        let found = self.kept.binary_search_by(|kept| {
+            #[cfg(test)]
+            {
+                self.compared += 1;
+            }
+            (**kept).cmp(&key)
+        });
+        match found {
+            Ok(at) => Rc::clone(&self.kept[at]),
+            Err(at) => {
+                let key = Rc::new(key);
+                if self.kept.len() < MAX_KEPT_KEYS {
+                    self.kept.insert(at, Rc::clone(&key));
+                }
+                key
+            }
         }
-        let key = Rc::new(key);
-        if self.kept.len() < MAX_KEPT_KEYS {
-            self.kept.push(Rc::clone(&key));
+    }
+
+    /// A scrape begins: where there is no room left, keys that no event holds any more make some.
+    pub(super) fn begin(&mut self) {
+        if self.kept.len() >= MAX_KEPT_KEYS {
+            self.sweep();
         }
-        key
     }
 
     /// Forgets the keys that no event holds any more.
@@ -135,5 +155,23 @@ mod tests {
         drop(one);
         keys.sweep();
         assert!(keys.kept.is_empty());
+    }
+
+    #[test]
+    fn a_key_is_found_among_many_by_halving() {
+        let settings = ConvertSettings { log_group_name: "g".to_owned(), ..ConvertSettings::default() };
+        let mut keys = Keys::default();
+        let jobs: Vec<String> = (0..2_000).map(|n| format!("{:04}", n * 7 % 2_000)).collect();
+        let held: Vec<_> = jobs.iter().map(|job| keys.of(&settings, &labels(&[("job", job)]))).collect();
+        assert_eq!(keys.kept.len(), MAX_KEPT_KEYS);
+        assert!(keys.compared <= 9 * jobs.len(), "{}", keys.compared);
+        for (job, key) in jobs.iter().zip(&held).take(MAX_KEPT_KEYS) {
+            assert!(Rc::ptr_eq(key, &keys.of(&settings, &labels(&[("job", job)]))));
+        }
+        // Those that nobody holds make room for others once a scrape.
+        drop(held);
+        keys.begin();
+        let new = keys.of(&settings, &labels(&[("job", "new")]));
+        assert!(Rc::ptr_eq(&new, &keys.of(&settings, &labels(&[("job", "new")]))));
     }
 }

@@ -8,6 +8,9 @@
 //!
 //! Little-endian and fixed widths, the same on 32 and 64 bits. Sorted by key, so equal tables give equal bytes.
 //!
+//! A key is [`super::key::of_series`] of [`crate::model::Target::identity`], the labels' bytes and the name, all of which are the same in every
+//! version; `tests/baselines_golden` holds a file that must be readable for ever.
+//!
 //! Whoever keeps the bytes must use them once only: a table that is older than a delta which was sent counts it twice.
 
 use super::baseline::{Baseline, Baselines};

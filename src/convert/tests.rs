@@ -44,7 +44,7 @@ impl Bench {
     }
 }
 
-fn target(interval_ms: u64) -> Target {
+pub(crate) fn target(interval_ms: u64) -> Target {
     let job = ScrapeJob {
         job_name: "node".to_owned(),
         interval_ms,

@@ -15,13 +15,18 @@ pub(super) struct Name {
     name: String,
     kind: DnsKind,
     port: u16,
-    refresh_ms: u64,
+    pub(super) refresh_ms: u64,
     unanswered: bool,
 }
 
 impl Name {
     pub(super) fn new(name: String, kind: DnsKind, port: u16, refresh_ms: u64) -> Self {
         Self { name, kind, port, refresh_ms, unanswered: false }
+    }
+
+    /// Whether the other asks for the same records and makes the same of them.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.name, self.kind, self.port) == (&other.name, other.kind, other.port)
     }
 
     /// Asks for the records. An empty answer is an answer: the name has no targets now.

@@ -12,7 +12,7 @@ const LOOK_MS: u64 = 5_000;
 
 pub(super) struct Files {
     patterns: Vec<String>,
-    refresh_ms: u64,
+    pub(super) refresh_ms: u64,
     /// The stamp and the error of each file, as of the last reading.
     known: BTreeMap<String, (Stamp, Option<String>)>,
     /// When all files are read again whatever their stamps say: two versions may share a coarse one.
@@ -22,6 +22,11 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn new(patterns: Vec<String>, refresh_ms: u64) -> Self {
         Self { patterns, refresh_ms, known: BTreeMap::new(), reread_ms: 0 }
+    }
+
+    /// Whether the other reads the same files.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
     }
 
     /// Reads the files whose stamp changed, and all of them each `refresh_interval`. A file that cannot be read or is no good keeps

@@ -15,7 +15,7 @@ const WHOLE_TIME_EVERY: u32 = 10;
 
 pub(super) struct List {
     url: String,
-    refresh_ms: u64,
+    pub(super) refresh_ms: u64,
     http: Box<HttpClient>,
     /// Requests in a row that failed and took half of their time or more, be it for a name server that is silent.
     held: u32,
@@ -24,6 +24,11 @@ pub(super) struct List {
 impl List {
     pub(super) fn new(url: String, refresh_ms: u64, http: Box<HttpClient>) -> Self {
         Self { url, refresh_ms, http, held: 0 }
+    }
+
+    /// Whether the other asks the same server in the same way.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.url == other.url && self.http == other.http
     }
 
     /// Asks for the groups.

@@ -6,6 +6,7 @@
 //! ```text
 //! (nothing known) --good answer--> groups --good answer--> newer groups
 //!        |  failure: error            |  failure: the same groups, and an error
+//!                                     |  reload: the same groups, if the source asks the same as before
 //! ```
 //!
 //! One [`Discoverer::refresh`] asks one source one thing (one name, one URL, one set of files), within a few seconds. Jobs that
@@ -28,7 +29,8 @@ mod tests;
 use crate::env::{Env, TokenCache};
 use crate::model::settings::{Discovery, ScrapeJob, TargetGroup};
 use crate::model::{Endpoint, LabelsBuilder, Target};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 
 /// The longest file or answer with target groups.
@@ -88,6 +90,41 @@ enum Kind {
     Dns(dns::Name),
 }
 
+impl Source {
+    /// Knows from here on what a source of the same kind knew.
+    fn take_over(&mut self, known: Source) {
+        let refresh_ms = self.kind.refresh_ms().copied();
+        *self = Source { job: self.job, ..known };
+        if let (Some(new), Some(old)) = (refresh_ms, self.kind.refresh_ms())
+            && new != *old
+        {
+            *old = new;
+            self.due_ms = Some(0);
+        }
+    }
+}
+
+impl Kind {
+    /// Whether the other asks the same in the same way, however often.
+    fn is_same(&self, other: &Kind) -> bool {
+        match (self, other) {
+            (Kind::File(this), Kind::File(other)) => this.is_same(other),
+            (Kind::Http(this), Kind::Http(other)) => this.is_same(other),
+            (Kind::Dns(this), Kind::Dns(other)) => this.is_same(other),
+            _ => false,
+        }
+    }
+
+    fn refresh_ms(&mut self) -> Option<&mut u64> {
+        match self {
+            Kind::Static | Kind::Own(_) => None,
+            Kind::File(files) => Some(&mut files.refresh_ms),
+            Kind::Http(list) => Some(&mut list.refresh_ms),
+            Kind::Dns(name) => Some(&mut name.refresh_ms),
+        }
+    }
+}
+
 /// What a source answered.
 struct Answer {
     /// The groups, by file; nothing when nothing was learnt.
@@ -99,20 +136,51 @@ struct Answer {
 impl Discoverer {
     /// Takes the jobs. Static targets are there at once; nothing is read before the first [`Self::refresh`].
     pub fn new(jobs: Vec<Rc<ScrapeJob>>) -> Self {
-        let mut sources = Vec::new();
+        let mut discoverer =
+            Self { jobs: Vec::new(), sources: Vec::new(), tokens: TokenCache::default(), targets: Vec::new() };
+        discoverer.reload(jobs);
+        discoverer
+    }
+
+    /// Takes other jobs. A source that asks the same in the same way as one before knows what that one knew, so that a list
+    /// which is out of reach just now does not end the scrapes of its targets; these are built anew, by the present rules.
+    /// Of equal sources each is matched with one, those of a job that has the same name first. Every other source starts
+    /// with nothing. A new refresh interval has a source asked at once. All targets are new `Rc`s.
+    pub fn reload(&mut self, jobs: Vec<Rc<ScrapeJob>>) {
+        let old_jobs = std::mem::take(&mut self.jobs);
+        let old = std::mem::take(&mut self.sources);
+        let mut old: Vec<Option<Source>> = old.into_iter().filter(|s| s.due_ms.is_some()).map(Some).collect();
         for (job, settings) in jobs.iter().enumerate() {
             for discovery in &settings.discovery {
-                add_sources(job, discovery, &mut sources);
+                add_sources(job, discovery, &mut self.sources);
             }
         }
-        let jobs =
-            jobs.into_iter().map(|settings| Job { settings, targets: Vec::new(), failures: Vec::new() }).collect();
-        let mut discoverer = Self { jobs, sources, tokens: TokenCache::default(), targets: Vec::new() };
-        for job in 0..discoverer.jobs.len() {
-            discoverer.build(job);
+        let mut unmatched: Vec<usize> = (0..self.sources.len()).collect();
+        for by_name in [true, false] {
+            // Most configurations keep their order, so the search goes on where it last found something.
+            let mut next = 0;
+            unmatched.retain(|at| {
+                let source = &mut self.sources[*at];
+                let name = &jobs[source.job].job_name;
+                let fits = |at: &usize| {
+                    old[*at].as_ref().is_some_and(|old| {
+                        old.kind.is_same(&source.kind) && (!by_name || old_jobs[old.job].settings.job_name == *name)
+                    })
+                };
+                let found = (next..old.len()).chain(0..next).find(fits);
+                next = found.map_or(next, |at| at + 1);
+                let known = found.and_then(|at| old[at].take());
+                known.map(|known| source.take_over(known)).is_none()
+            });
         }
-        discoverer.collect();
-        discoverer
+        // Those of grants that are gone must go.
+        self.tokens = TokenCache::default();
+        self.jobs =
+            jobs.into_iter().map(|settings| Job { settings, targets: Vec::new(), failures: Vec::new() }).collect();
+        for job in 0..self.jobs.len() {
+            self.build(job);
+        }
+        self.collect();
     }
 
     /// When the next refresh of any source is due, in monotonic milliseconds; nothing when no source ever needs one. 0 before
@@ -232,19 +300,37 @@ impl Discoverer {
 
 /// New targets, those that were there before as the same `Rc`.
 fn reuse(old: &[Rc<Target>], new: Vec<Target>) -> Vec<Rc<Target>> {
-    let same = |a: &Target, b: &Target| {
-        (&a.labels, &a.endpoint, a.interval_ms, a.timeout_ms, &a.refused)
-            == (&b.labels, &b.endpoint, b.interval_ms, b.timeout_ms, &b.refused)
-    };
-    // Most lists change little and keep their order, so the search goes on where it last found something.
+    let hashes = RandomState::new();
+    let mut places: HashMap<u64, u64> = HashMap::new();
+    let mut taken = vec![false; old.len()];
+    // Most lists change little and keep their order, so the next one is mostly the one that follows.
     let mut next = 0;
     let mut out = Vec::with_capacity(new.len());
     for target in new {
-        let found = (next..old.len()).chain(0..next).find(|at| same(&old[*at], &target));
-        next = found.map_or(next, |at| at + 1);
-        out.push(found.map_or_else(|| Rc::new(target), |at| old[at].clone()));
+        let is_same = |at: &usize| !taken[*at] && same(&old[*at], &target);
+        let found = Some(next).filter(|at| *at < old.len()).filter(is_same).or_else(|| {
+            if places.is_empty() {
+                places.extend(old.iter().zip(0..).map(|(target, at)| (hashes.hash_one(target.identity()), at)));
+            }
+            places.get(&hashes.hash_one(target.identity())).map(|at| *at as usize).filter(is_same)
+        });
+        out.push(match found {
+            None => Rc::new(target),
+            Some(at) => {
+                taken[at] = true;
+                next = at + 1;
+                old[at].clone()
+            }
+        });
     }
     out
+}
+
+fn same(a: &Target, b: &Target) -> bool {
+    #[cfg(test)]
+    tests::COMPARED.set(tests::COMPARED.get() + 1);
+    (&a.labels, &a.endpoint, a.interval_ms, a.timeout_ms, &a.refused)
+        == (&b.labels, &b.endpoint, b.interval_ms, b.timeout_ms, &b.refused)
 }
 
 fn add_sources(job: usize, discovery: &Discovery, sources: &mut Vec<Source>) {

@@ -25,10 +25,10 @@ pub struct Event {
 }
 
 impl Event {
-    /// What CloudWatch Logs adds to each message when it sums up a batch, in bytes (PutLogEvents, API reference).
+    /// What CloudWatch Logs adds to each message when it sums up an event or a batch, in bytes (PutLogEvents, API reference).
     pub const OVERHEAD_BYTES: usize = 26;
 
-    /// What the event counts against the limits of a batch, in bytes.
+    /// What the event counts against the limits of an event and of a batch, in bytes.
     pub fn billed_bytes(&self) -> usize {
         self.message.len() + Self::OVERHEAD_BYTES
     }

@@ -185,10 +185,44 @@ impl LabelsBuilder {
             }
             Err(_) if value.is_empty() => {}
             Err(at) => {
+                #[cfg(test)]
+                tests::STEPS.set(tests::STEPS.get() + self.entries.len() - at);
                 let entry = Entry { name: self.store(name), value: self.store(value), order: self.next_order() };
                 self.entries.insert(at, entry);
             }
         }
+    }
+
+    /// Copies labels to other names: `rename` appends what is to be a label's copy's name to a buffer, or says that it gets none.
+    /// All are copied as they were before; where two come to one name the later one wins, in the order in which they were set
+    /// ([`Self::iter_with_order`]). Sorts once, however many there are.
+    pub fn copy_renamed(&mut self, buffer: &mut String, rename: &mut dyn FnMut(&str, &mut String) -> bool) {
+        let mut copies = Vec::new();
+        for at in 0..self.entries.len() {
+            let entry = self.entries[at];
+            buffer.clear();
+            if rename(slice(&self.text, entry.name), buffer) {
+                copies.push(Entry { name: self.store(buffer), ..entry });
+            }
+        }
+        if copies.is_empty() {
+            return;
+        }
+        sort(&mut copies, None);
+        for copy in copies {
+            let order = self.next_order();
+            self.entries.push(Entry { order, ..copy });
+        }
+        sort(&mut self.entries, Some(&self.text));
+        let text = &self.text;
+        self.entries.dedup_by(|later, kept| {
+            let same = slice(text, later.name) == slice(text, kept.name);
+            if same {
+                kept.value = later.value;
+                kept.order = if kept.order == 0 { later.order } else { kept.order };
+            }
+            same
+        });
     }
 
     /// Removes a label.
@@ -239,6 +273,18 @@ impl LabelsBuilder {
     }
 }
 
+/// Sorts by name in that text, or by order; equal ones keep their places.
+fn sort(entries: &mut [Entry], by_name_in: Option<&str>) {
+    entries.sort_by(|a, b| {
+        #[cfg(test)]
+        tests::STEPS.set(tests::STEPS.get() + 1);
+        match by_name_in {
+            Some(text) => slice(text, a.name).cmp(slice(text, b.name)),
+            None => a.order.cmp(&b.order),
+        }
+    });
+}
+
 fn cut(part: &str) -> &str {
     &part[..part.floor_char_boundary(MAX_PART_BYTES)]
 }
@@ -272,6 +318,12 @@ fn length_of(c: char) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// How often two labels were compared to sort them, and how many were moved for one that was put in.
+        pub(super) static STEPS: Cell<usize> = const { Cell::new(0) };
+    }
 
     #[test]
     fn labels_are_sorted_unique_and_never_empty() {
@@ -292,6 +344,22 @@ mod tests {
         builder.reset(&Labels::from_pairs([("x", "y")]));
         assert_eq!(builder.iter_with_order().collect::<Vec<_>>(), [("x", "y", 0)]);
         assert_eq!(builder.build(), Labels::from_pairs([("x", "y")]));
+    }
+
+    #[test]
+    fn very_many_labels_are_copied_in_one_go() {
+        const COUNT: usize = 4_000;
+        let pairs: Vec<(String, String)> = (0..COUNT).map(|n| (format!("b{n:04}"), n.to_string())).collect();
+        let mut builder = LabelsBuilder::from_labels(&Labels::from_pairs(pairs));
+        STEPS.set(0);
+        // Each copy's name comes before all others.
+        builder.copy_renamed(&mut String::new(), &mut |old, new| {
+            new.push_str(&format!("a{:04}", COUNT - old[1..].parse::<usize>().unwrap()));
+            true
+        });
+        assert_eq!((builder.get("a0001"), builder.iter().count()), (Some("3999"), 2 * COUNT));
+        assert!(builder.iter().is_sorted());
+        assert!(STEPS.get() < 50 * COUNT, "{}", STEPS.get());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Refuses: input and output of any kind, clocks, policy. Everything here can be built in a test with a literal.
 
+pub mod batch;
 mod duration;
 mod event;
 mod labels;

@@ -226,7 +226,7 @@ pub enum DnsKind {
 }
 
 /// Prometheus' `http_config` keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpClient {
     /// Who we say we are.
     pub auth: Auth,
@@ -321,6 +321,9 @@ pub struct ProxySettings {
     pub connect_headers: Vec<(String, Secret)>,
 }
 
+/// Memory for counter baselines where the settings say nothing, in bytes: some 50,000 series.
+pub const BASELINE_BYTES: u64 = 8 << 20;
+
 /// How samples become events.
 #[derive(Clone, Debug, Default)]
 pub struct ConvertSettings {
@@ -340,7 +343,7 @@ pub struct ConvertSettings {
     pub more: MoreTypes,
     /// `"promwatch": {"counters": {"max_gap"}}`; nothing: the longer of 15 minutes and three intervals.
     pub max_gap_ms: Option<u64>,
-    /// Memory for counter baselines; the oldest go first.
+    /// Memory for counter baselines; the oldest go first. 0: [`BASELINE_BYTES`].
     pub baseline_bytes: u64,
 }
 

@@ -52,7 +52,7 @@ fn apply(labels: &mut LabelsBuilder, rule: &RelabelRule, [joined, name, new]: &m
             true
         }
         RelabelAction::LabelMap => {
-            label_map(labels, rule, name);
+            labels.copy_renamed(name, &mut |old, new| rule.regex.replace_all(old, &rule.replacement, new));
             true
         }
         RelabelAction::LabelDrop => {
@@ -89,20 +89,4 @@ fn filled<'b>(buffer: &'b mut String, template: &'b str, fill: impl FnOnce(&mut 
     buffer.clear();
     fill(buffer);
     buffer
-}
-
-/// Copies each label whose name matches to the name that the replacement makes of it. All are copied as they were before; where two
-/// come to one name the later one wins, in the order in which they were set.
-fn label_map(labels: &mut LabelsBuilder, rule: &RelabelRule, name: &mut String) {
-    let mut copies = Vec::new();
-    for (old, value, order) in labels.iter_with_order() {
-        name.clear();
-        if rule.regex.replace_all(old, &rule.replacement, name) {
-            copies.push((order, name.clone(), value.to_owned()));
-        }
-    }
-    copies.sort_by_key(|(order, ..)| *order);
-    for (_, name, value) in &copies {
-        labels.set(name, value);
-    }
 }

@@ -100,10 +100,9 @@ impl Sink for Collector<'_> {
         let mut conflicts = Vec::new();
         let mut pairs = merge(&own, &self.target_labels, self.job.honor_labels, &mut conflicts);
         let renamed = exported_names(conflicts, &pairs);
-        for (name, value) in &renamed {
-            if let Err(at) = pairs.binary_search_by(|(other, _)| other.cmp(&name.as_str())) {
-                pairs.insert(at, (name, value));
-            }
+        if !renamed.is_empty() {
+            pairs.extend(renamed.iter().map(|(name, value)| (name.as_str(), *value)));
+            sort_by_name(&mut pairs);
         }
         if self.job.metric_relabel.is_empty() {
             check(&pairs, self.job)?;
@@ -158,7 +157,7 @@ fn own_labels(series: &Series) -> Result<Vec<(&str, &str)>, Refusal> {
     }
     if !own.is_sorted_by(|(a, _), (b, _)| a < b) {
         // A stable sort: the page's order decides between equal names.
-        own.sort_by_key(|(name, _)| *name);
+        sort_by_name(&mut own);
         own.dedup_by(|later, kept| {
             if later.0 != kept.0 {
                 return false;
@@ -168,6 +167,11 @@ fn own_labels(series: &Series) -> Result<Vec<(&str, &str)>, Refusal> {
         });
     }
     Ok(own)
+}
+
+/// Equal names keep their order.
+fn sort_by_name<'s>(labels: &mut [(&'s str, &'s str)]) {
+    labels.sort_by_key(|(name, _)| *name);
 }
 
 /// Merges two sorted lists (`mutateSampleLabels` in Prometheus 3.0.1's scrape.go). Empty labels are left out. What the

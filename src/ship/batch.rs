@@ -1,5 +1,6 @@
 //! One PutLogEvents body: what fits in, and its bytes.
 
+use crate::model::batch::{BatchLimits, EVENT_BYTES_MAX, Fill};
 use crate::model::{Event, StreamKey, push_integer};
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -14,70 +15,6 @@ const GZIP_LEVEL: u32 = 5;
 const PIECE_BYTES: usize = 16 << 10;
 /// More than any legal batch can come to: a control character takes six bytes of JSON.
 const MAX_PLAIN_BYTES: u64 = 8 << 20;
-
-/// Limits on one batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// The sum of the events' [`Event::billed_bytes`].
-    pub billed_bytes: u64,
-    /// Events.
-    pub events: u32,
-    /// From the first event's time to the last's.
-    pub span_ms: u64,
-}
-
-impl BatchLimits {
-    /// The limits of the API (PutLogEvents, API reference).
-    pub const API: Self = Self { billed_bytes: 1_048_576, events: 10_000, span_ms: 86_400_000 };
-}
-
-impl Default for BatchLimits {
-    fn default() -> Self {
-        Self::API
-    }
-}
-
-/// A batch as it fills up.
-#[derive(Clone, Copy, Debug)]
-pub struct Fill {
-    limits: BatchLimits,
-    /// Events so far.
-    pub events: u32,
-    /// What they count against the limit.
-    pub billed_bytes: u64,
-    first_ms: i64,
-    last_ms: i64,
-}
-
-impl Fill {
-    /// An empty batch.
-    pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, events: 0, billed_bytes: 0, first_ms: i64::MAX, last_ms: i64::MIN }
-    }
-
-    /// Takes an event of any time if it fits. An empty batch takes every event, so that one which is too large for the
-    /// API is not waited for for ever: [`super::Shipper`] drops it.
-    pub fn take(&mut self, event: &Event) -> bool {
-        let billed_bytes = self.billed_bytes + event.billed_bytes() as u64;
-        let first_ms = self.first_ms.min(event.timestamp_ms);
-        let last_ms = self.last_ms.max(event.timestamp_ms);
-        let fits = billed_bytes <= self.limits.billed_bytes
-            && self.events < self.limits.events
-            && last_ms.abs_diff(first_ms) <= self.limits.span_ms;
-        if self.events > 0 && !fits {
-            return false;
-        }
-        (self.events, self.billed_bytes) = (self.events + 1, billed_bytes);
-        (self.first_ms, self.last_ms) = (first_ms, last_ms);
-        true
-    }
-}
-
-/// How many of these events, from the first on, make one batch; at least one if there is one.
-pub fn fits<'a>(events: impl IntoIterator<Item = &'a Event>, limits: BatchLimits) -> usize {
-    let mut fill = Fill::new(limits);
-    events.into_iter().take_while(|event| fill.take(event)).count()
-}
 
 /// A rule of the API that a batch breaks for certain; it is not even sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +59,8 @@ impl Batch {
         let mut fill = Fill::new(BatchLimits::API);
         let mut broken = if events.is_empty() { Some("no events") } else { None };
         for (index, event) in order.iter().enumerate() {
-            if !fill.take(event) || event.billed_bytes() as u64 > BatchLimits::API.billed_bytes {
+            let billed_bytes = event.billed_bytes();
+            if !fill.take(event.timestamp_ms, billed_bytes as u64) || billed_bytes > EVENT_BYTES_MAX {
                 broken = Some("larger than CloudWatch Logs takes");
             } else if event.message.is_empty() || event.timestamp_ms < 0 {
                 broken = Some("an event without text, or from before 1970");
@@ -275,6 +213,7 @@ pub(super) fn push_string(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::batch::fits;
     use serde_json::Value;
 
     fn key(group: &str, stream: &str) -> Rc<StreamKey> {
@@ -330,8 +269,8 @@ mod tests {
     fn span_and_number_end_a_batch_and_an_empty_one_takes_anything() {
         let day = 86_400_000;
         let limits = BatchLimits::API;
-        assert_eq!(fits(&[event(0, "x"), event(day, "x"), event(day + 1, "x")], limits), 2);
-        assert_eq!(fits(&[event(day, "x"), event(0, "x"), event(-1, "x")], limits), 2);
+        assert_eq!(fits(&[event(0, "x"), event(day - 1, "x"), event(day, "x")], limits), 2);
+        assert_eq!(fits(&[event(day, "x"), event(1, "x"), event(0, "x")], limits), 2);
         assert_eq!(fits(&vec![event(0, "x"); 10_001], limits), 10_000);
         let huge = event(0, &"x".repeat(1_048_551));
         assert_eq!(fits(&[huge.clone(), event(0, "x")], limits), 1);

@@ -39,6 +39,6 @@ mod split;
 mod status;
 
 pub use answer::Rejected;
-pub use batch::{Batch, BatchLimits, Fill, fits};
+pub use batch::Batch;
 pub use shipper::{Shipper, Step};
 pub use status::{Trouble, UploadStatus};

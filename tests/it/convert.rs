@@ -32,7 +32,7 @@ impl Random {
     }
 }
 
-fn target() -> Target {
+pub fn target() -> Target {
     let job = ScrapeJob {
         job_name: "node".to_owned(),
         interval_ms: 60_000,

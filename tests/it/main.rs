@@ -1,5 +1,6 @@
 //! Everything that is tested from outside the library, in one crate so that it is linked once.
 
+mod baselines_golden;
 mod cloudwatch;
 mod configuration;
 mod convert;

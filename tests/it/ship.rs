@@ -5,9 +5,10 @@ use crate::sim_disk::SimDisk;
 use promwatch::env::{
     CertificateTime, Clock, Env, Exchange, Head, Limits, Net, NetError, NetErrorKind, Record, Request,
 };
+use promwatch::model::batch::{BatchLimits, fits};
 use promwatch::model::settings::{CredentialSettings, DnsKind, Secret, UploadSettings};
 use promwatch::model::{Event, StreamKey};
-use promwatch::ship::{Batch, BatchLimits, Rejected, Shipper, Step, Trouble, UploadStatus, fits};
+use promwatch::ship::{Batch, Rejected, Shipper, Step, Trouble, UploadStatus};
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::path::Path;

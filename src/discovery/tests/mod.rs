@@ -1,5 +1,6 @@
 //! The rules of sources and targets, in a world in memory.
 
+mod reload;
 mod world;
 
 use super::*;
@@ -7,8 +8,14 @@ use crate::model::settings::{
     Auth, DnsKind, HttpClient, RelabelAction, RelabelRule, ScrapeLimits, ScrapeProtocol, Secret,
 };
 use crate::pattern::Pattern;
+use std::cell::Cell;
 use std::path::Path;
 use world::World;
+
+thread_local! {
+    /// How often two targets were compared to see whether they are the same.
+    pub(super) static COMPARED: Cell<usize> = const { Cell::new(0) };
+}
 
 fn job(discovery: Vec<Discovery>) -> ScrapeJob {
     ScrapeJob {

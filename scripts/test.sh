@@ -45,6 +45,9 @@ cargo build --locked --quiet
 step "the real binary against hostile exporters"
 python3 tests/e2e/hostile.py target/debug/promwatch
 
+step "the real binary among strangers"
+python3 tests/e2e/strangers.py target/debug/promwatch
+
 step "the real binary and every key of a scrape configuration"
 python3 tests/e2e/scrape_config.py target/debug/promwatch
 

@@ -2,16 +2,19 @@
 //!
 //! A line reads as the CloudWatch agent's do (`2026-11-22T14:30:00Z W! text`). Under systemd, which stamps lines itself and
 //! reads their priority, the time is left out and the priority put in front (sd-daemon(3)).
-//! Refuses: files, rotation, colours. Limits: a line is cut at 4 KiB, and control characters in it are replaced.
+//! Refuses: files, rotation, colours. Limits: a line is cut at 4 KiB, and what could forge a line or hide text is written out as
+//! [`push_shown`] does it.
 
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::Write as _;
 
+use crate::model::push_shown;
 use crate::model::settings::LogLevel;
 
-const LINE_BYTES_MAX: usize = 4096;
+/// The longest text of a line, for the log and on a terminal.
+pub const LINE_BYTES_MAX: usize = 4096;
 
 /// Makes promwatch's logger the program's. `wall_ms` tells the time; `journal` says that systemd reads standard error.
 /// A second call only changes the level.
@@ -68,11 +71,7 @@ fn line(level: Level, text: &str, wall_ms: i64, journal: bool) -> String {
         line.push(' ');
     }
     line.push_str(mark);
-    let cut = &text[..text.floor_char_boundary(LINE_BYTES_MAX)];
-    line.extend(cut.chars().map(|c| if c.is_control() { ' ' } else { c }));
-    if cut.len() < text.len() {
-        line.push('…');
-    }
+    push_shown(&mut line, text, LINE_BYTES_MAX);
     line.push('\n');
     line
 }
@@ -87,8 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_carry_time_or_priority_and_no_control_characters() {
-        assert_eq!(line(Level::Warn, "a\nb\u{1b}[0m", 0, false), "1970-01-01T00:00:00Z W! a b [0m\n");
+    fn lines_carry_time_or_priority_and_stay_one_line() {
+        assert_eq!(line(Level::Warn, "a\nb\u{1b}[0m", 0, false), "1970-01-01T00:00:00Z W! a\\nb\\u001b[0m\n");
         assert_eq!(line(Level::Error, "a", 0, true), "<3>E! a\n");
         assert_eq!(line(Level::Info, &"é".repeat(9000), 0, true).len(), "<6>I! ".len() + LINE_BYTES_MAX + "…\n".len());
     }

@@ -10,7 +10,7 @@ use super::status::{
 use super::{Agent, STATUS_MS};
 use crate::convert::ConvertCounts;
 use crate::env::Env;
-use crate::model::{Event, StreamKey};
+use crate::model::{Event, NAME_BYTES_MAX, StreamKey, short};
 use crate::scrape::{ScrapeErrorKind, Scraped};
 use crate::spool::{Loss, Recovery};
 
@@ -57,9 +57,15 @@ impl Agent {
     }
 
     pub(super) fn note_scrape(&mut self, index: usize, scraped: &Scraped, timeout_ms: u64, env: Env<'_>) {
+        let now_ms = env.clock.monotonic_ms();
+        let left_out = self.schedule.take_left_out(now_ms);
+        if left_out > 0 {
+            log::warn!("{left_out} log lines about targets were left out: see promwatch status");
+        }
+        let kind = scraped.outcome.as_ref().err().map(|error| error.kind);
+        let news = self.schedule.is_news(index, kind, now_ms);
         let entry = self.schedule.entry_mut(index);
         let health = &mut entry.health;
-        let was_up = health.up;
         health.scrapes += 1;
         health.last_scrape_ms = scraped.report.start_ms;
         health.last_duration_ms = scraped.report.duration_ms;
@@ -71,8 +77,8 @@ impl Agent {
         match &scraped.outcome {
             Ok(_) => {
                 entry.hung = 0;
-                if was_up == Some(false) {
-                    log::info!("target {job} {instance} is up again");
+                if news.is_some() {
+                    log::info!("target {job} {} is up again", short(instance, NAME_BYTES_MAX));
                 }
             }
             Err(error) => {
@@ -82,9 +88,10 @@ impl Agent {
                 health.failures += 1;
                 *health.failures_by_kind.entry(error.kind.as_str()).or_default() += 1;
                 let text = error.to_string();
-                // A target that stays down is said once, and again when the reason changes.
-                if was_up != Some(false) || health.last_error.as_ref().is_none_or(|(_, last)| *last != text) {
-                    log::warn!("target down: {text}");
+                match news {
+                    Some(0) => log::warn!("target down: {text}"),
+                    Some(unsaid) => log::warn!("target down: {text} ({unsaid} more failures since the last line)"),
+                    None => {}
                 }
                 health.last_error = Some((env.clock.wall_ms(), text));
             }

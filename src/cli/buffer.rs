@@ -3,11 +3,10 @@
 //! info, list, cat and verify only read, and work beside a running agent.
 
 use super::carry;
-use super::{Args, BufferCommand, EXIT_FAILED, EXIT_OK, event_line, load, print};
+use super::{Args, BufferCommand, EXIT_FAILED, EXIT_OK, Lines, event_line, load, print, say};
 use crate::env::RealDisk;
 use crate::logger::rfc3339;
 use crate::spool::reader::{self, Report};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The state directory: the option's, else the configuration's.
@@ -20,7 +19,7 @@ pub(super) fn buffer(args: &Args, command: &BufferCommand) -> u8 {
         return carry::send(args, file);
     }
     let Some(dir) = state_dir(args) else {
-        eprintln!("promwatch: no state directory; name it with --state-dir");
+        say(format_args!("no state directory; name it with --state-dir"));
         return EXIT_FAILED;
     };
     let done = match command {
@@ -34,7 +33,7 @@ pub(super) fn buffer(args: &Args, command: &BufferCommand) -> u8 {
         BufferCommand::Drop { select } => return carry::drop_events(&dir, select),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("promwatch: {}: {error}", dir.display());
+        say(format_args!("{}: {error}", dir.display()));
         EXIT_FAILED
     })
 }
@@ -44,56 +43,55 @@ fn say_skipped(report: &Report) -> u8 {
     if !report.is_damaged() {
         return EXIT_OK;
     }
-    eprintln!(
-        "promwatch: skipped: {} damaged places, {} torn ends, {} segments of a newer version, {} unreadable files, {} events \
+    say(format_args!(
+        "skipped: {} damaged places, {} torn ends, {} segments of a newer version, {} unreadable files, {} events \
          known to be lost",
         report.damaged,
         report.torn,
         report.newer,
         report.unreadable,
         report.losses.iter().map(|loss| loss.events).sum::<u64>()
-    );
+    ));
     EXIT_FAILED
 }
 
 fn info(dir: &Path) -> std::io::Result<u8> {
     let report = reader::read(dir, &RealDisk, &mut |_| true)?;
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "directory {}", dir.display());
-    let _ = writeln!(out, "events    {} in {} records", report.events, report.records);
-    let _ = writeln!(out, "bytes     {} in {} segments and their journal", report.bytes, report.segments);
+    let mut out = Lines::default();
+    out.line(format_args!("directory {}", dir.display()));
+    out.line(format_args!("events    {} in {} records", report.events, report.records));
+    out.line(format_args!("bytes     {} in {} segments and their journal", report.bytes, report.segments));
     if let (Some(oldest_ms), Some(newest_ms)) = (report.oldest_ms, report.newest_ms) {
-        let _ = writeln!(out, "oldest    {}", rfc3339(oldest_ms));
-        let _ = writeln!(out, "newest    {}", rfc3339(newest_ms));
+        out.line(format_args!("oldest    {}", rfc3339(oldest_ms)));
+        out.line(format_args!("newest    {}", rfc3339(newest_ms)));
     }
     for stream in &report.streams {
-        let _ = writeln!(
-            out,
+        out.line(format_args!(
             "stream    {} {}: {} events, the oldest of {}",
             stream.key.group,
             stream.key.stream,
             stream.events,
             rfc3339(stream.oldest_ms)
-        );
+        ));
     }
-    print(&out);
+    out.print();
     Ok(say_skipped(&report))
 }
 
 fn list(dir: &Path) -> std::io::Result<u8> {
     let report = reader::read(dir, &RealDisk, &mut |record| {
         let meta = &record.meta;
-        let line = format!(
-            "{} {} {} {} events {} bytes{}\n",
+        let mut out = Lines::default();
+        out.line(format_args!(
+            "{} {} {} {} events {} bytes{}",
             meta.sequence,
             rfc3339(meta.wall_ms),
             meta.key.stream,
             meta.events,
             meta.billed_bytes,
             if meta.clock_confirmed { "" } else { " (clock not confirmed)" }
-        );
-        print(&line) == EXIT_OK
+        ));
+        out.print() == EXIT_OK
     })?;
     Ok(say_skipped(&report))
 }
@@ -111,7 +109,7 @@ fn cat(dir: &Path) -> std::io::Result<u8> {
 
 fn verify(dir: &Path) -> std::io::Result<u8> {
     let report = reader::read(dir, &RealDisk, &mut |_| true)?;
-    let mut out = String::new();
+    let mut out = Lines::default();
     let numbers = [
         ("segments", report.segments),
         ("bytes", report.bytes),
@@ -124,10 +122,11 @@ fn verify(dir: &Path) -> std::io::Result<u8> {
         ("lost events", report.losses.iter().map(|loss| loss.events).sum()),
     ];
     for (name, number) in numbers {
-        let _ = writeln!(out, "{name:<12}{number}");
+        out.line(format_args!("{name:<12}{number}"));
     }
     let damaged = report.is_damaged();
-    out.push_str(if damaged { "damaged: what can be read is delivered, the rest is counted\n" } else { "sound\n" });
-    print(&out);
+    let verdict = if damaged { "damaged: what can be read is delivered, the rest is counted" } else { "sound" };
+    out.line(format_args!("{verdict}"));
+    out.print();
     Ok(if damaged { EXIT_FAILED } else { EXIT_OK })
 }

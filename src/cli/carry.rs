@@ -5,7 +5,7 @@
 //! `send` delivers from a spool of its own beside the file (`FILE.sent`), filled by an import: an interruption costs nothing,
 //! and a second `send` of the same file finds everything delivered already.
 
-use super::{Args, EXIT_CONFIG, EXIT_FAILED, EXIT_IN_USE, EXIT_OK, Select, load_or_log};
+use super::{Args, EXIT_CONFIG, EXIT_FAILED, EXIT_IN_USE, EXIT_OK, Lines, Select, load_or_log, say};
 use crate::agent::counts::DropReason;
 use crate::agent::state::State;
 use crate::agent::{Agent, OpenError};
@@ -31,6 +31,13 @@ impl Select {
     }
 }
 
+/// The result, on standard output.
+fn told(text: std::fmt::Arguments<'_>) {
+    let mut out = Lines::default();
+    out.line(text);
+    out.print();
+}
+
 /// Why a command ends early.
 enum Failure {
     InUse(PathBuf),
@@ -53,11 +60,11 @@ fn end(result: Result<u8, Failure>) -> u8 {
     match result {
         Ok(code) => code,
         Err(Failure::InUse(dir)) => {
-            eprintln!("promwatch: {} is in use by a running agent: stop it first", dir.display());
+            say(format_args!("{} is in use by a running agent: stop it first", dir.display()));
             EXIT_IN_USE
         }
         Err(Failure::Text(text)) => {
-            eprintln!("promwatch: {text}");
+            say(format_args!("{text}"));
             EXIT_FAILED
         }
     }
@@ -81,13 +88,13 @@ fn try_export(dir: &Path, file: &Path, select: &Select, remove: bool) -> Result<
         spool.remove_exported(&exported.sequences, &RealDisk)?;
         close(spool, &mut state, dir, DropReason::Exported, exported.events)?;
     }
-    println!(
+    told(format_args!(
         "{} events in {} records, {} bytes: {}",
         exported.events,
         exported.sequences.len(),
         exported.bytes,
         file.display()
-    );
+    ));
     Ok(EXIT_OK)
 }
 
@@ -108,7 +115,10 @@ fn try_import(args: &Args, dir: &Path, file: &Path) -> Result<u8, Failure> {
     let report = spool.import(file, &RealDisk, &mut |events| bar.show(events))?;
     bar.end();
     close(spool, &mut state, dir, DropReason::Removed, 0)?;
-    println!("{} records taken, {} were here already, of {} events", report.records, report.already, report.events);
+    told(format_args!(
+        "{} records taken, {} were here already, of {} events",
+        report.records, report.already, report.events
+    ));
     Ok(say_damage(file, &report))
 }
 
@@ -156,11 +166,16 @@ fn try_send(settings: crate::model::settings::Settings, carrier: &Path, file: &P
     }
     bar.end();
     let (counts, pending) = agent.counts();
-    println!("{} events delivered, {} left, {} dropped", counts.delivered - before, pending, counts.dropped_total());
+    told(format_args!(
+        "{} events delivered, {} left, {} dropped",
+        counts.delivered - before,
+        pending,
+        counts.dropped_total()
+    ));
     stop.store(false, Ordering::Relaxed);
     agent.stop(clock.monotonic_ms(), env);
     if pending > 0 {
-        eprintln!("promwatch: interrupted; the same command goes on where this one stopped");
+        say(format_args!("interrupted; the same command goes on where this one stopped"));
         return Ok(EXIT_FAILED);
     }
     Ok(damage)
@@ -185,7 +200,7 @@ fn try_drop(dir: &Path, select: &Select) -> Result<u8, Failure> {
     let (mut spool, mut state) = open(dir)?;
     spool.discard(&sequences, &RealDisk)?;
     close(spool, &mut state, dir, DropReason::Removed, events)?;
-    println!("{events} events in {} records dropped", sequences.len());
+    told(format_args!("{events} events in {} records dropped", sequences.len()));
     Ok(EXIT_OK)
 }
 
@@ -229,7 +244,7 @@ fn say_damage(file: &Path, report: &export::FileReport) -> u8 {
         return EXIT_OK;
     }
     let cut = if report.cut { ", and its end is missing" } else { "" };
-    eprintln!("promwatch: {}: {} damaged places were skipped{cut}", file.display(), report.damaged);
+    say(format_args!("{}: {} damaged places were skipped{cut}", file.display(), report.damaged));
     EXIT_FAILED
 }
 
@@ -268,7 +283,7 @@ impl Bar {
 
     fn end(&self) {
         if self.on && self.shown_ms > 0 {
-            eprintln!();
+            let _ = std::io::stderr().lock().write_all(b"\n");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The user's side: one file per command. Each takes what was typed and returns the exit code.
 //!
-//! Standard output carries results only (events, tables, findings of `check`); everything else goes to standard error.
+//! Standard output carries results only (events, tables, findings of `check`); everything else goes to standard error. What is
+//! printed goes through [`Lines`], [`say`] or [`json_line`]: others have chosen names and texts in it.
 
 mod args;
 mod buffer;
@@ -15,6 +16,7 @@ pub use args::{Args, BufferCommand, Command, HELP, Select, parse};
 use crate::config::{self, Loaded, Severity, Sources, Surroundings};
 use crate::env::{Clock as _, RealClock, RealDisk};
 use crate::logger;
+use crate::model::push_shown;
 use crate::model::settings::Settings;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -35,7 +37,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     let args = match parse(words) {
         Ok(args) => args,
         Err(error) => {
-            eprintln!("promwatch: {error}; see promwatch --help");
+            say(format_args!("{error}; see promwatch --help"));
             return EXIT_USAGE;
         }
     };
@@ -98,6 +100,37 @@ fn print(text: &str) -> u8 {
     }
 }
 
+/// Lines for standard output. Whatever is in a line, it stays one line, shows all that it holds and is at most 4 KiB long.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        push_shown(&mut self.0, &text.to_string(), logger::LINE_BYTES_MAX);
+        self.0.push('\n');
+    }
+
+    fn print(&self) -> u8 {
+        print(&self.0)
+    }
+}
+
+/// One line on standard error, as [`Lines`] makes them.
+fn say(text: std::fmt::Arguments<'_>) {
+    let mut lines = Lines("promwatch: ".to_owned());
+    lines.line(text);
+    // Nobody can be told that standard error is gone.
+    let _ = io::stderr().lock().write_all(lines.0.as_bytes());
+}
+
+/// JSON as a line: the same content, and nothing in it that a terminal would obey.
+fn json_line(json: &str) -> String {
+    let mut line = String::with_capacity(json.len() + 1);
+    push_shown(&mut line, json, usize::MAX);
+    line.push('\n');
+    line
+}
+
 /// One event as `once` and `buffer cat` print it.
 fn event_line(event: &crate::model::Event) -> String {
     let mut line = String::with_capacity(event.message.len() + event.message.len() / 4 + 96);
@@ -109,6 +142,6 @@ fn event_line(event: &crate::model::Event) -> String {
     line.push_str(&event.timestamp_ms.to_string());
     line.push_str(",\"message\":");
     line.push_str(&miniserde::json::to_string(&event.message));
-    line.push_str("}\n");
-    line
+    line.push('}');
+    json_line(&line)
 }

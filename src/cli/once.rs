@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 pub(super) fn once(args: &Args, scrapes: u32, interval_ms: u64) -> u8 {
-    let Some(settings) = load_or_log(args, &["/promwatch/state_dir", "/agent/credentials"]) else { return EXIT_CONFIG };
+    const OF_DELIVERY: [&str; 4] =
+        ["/promwatch/state_dir", "/agent/credentials", "aws_secret_access_key", "/logs/endpoint_override"];
+    let Some(settings) = load_or_log(args, &OF_DELIVERY) else { return EXIT_CONFIG };
     let signals = match Signals::install() {
         Ok(signals) => signals,
         Err(error) => {

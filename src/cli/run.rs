@@ -3,9 +3,10 @@
 use super::{Args, EXIT_CONFIG, EXIT_FAILED, EXIT_IN_USE, EXIT_OK, load, load_or_log};
 use crate::agent::{Agent, OpenError};
 use crate::config::Severity;
-use crate::env::{Clock as _, Disk as _, Env, RealClock, RealDisk, RealNet, Signals};
+use crate::env::{Access, Clock as _, Disk as _, Env, RealClock, RealDisk, RealNet, Signals};
 use crate::model::settings::Settings;
 use crate::notify::Notifier;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -106,18 +107,81 @@ fn reload(args: &Args, agent: &mut Agent, notifier: &Notifier, env: Env<'_>) {
     notifier.status(&agent.status_line());
 }
 
-/// The runtime directory's status file, the first place that can be made: the configured one, the user's, shared memory.
-/// Never the state directory, which may lie on an SD card.
-pub(super) fn status_path(settings: &Settings) -> Option<PathBuf> {
+/// Where the status file may lie: the configured runtime directory, the user's, shared memory. Never the state directory, which
+/// may lie on an SD card.
+fn status_places(settings: &Settings) -> [Option<PathBuf>; 3] {
     let user = rustix::process::getuid().as_raw();
-    let places = [
-        Some(settings.runtime_dir.clone()),
-        std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("promwatch")),
-        Some(PathBuf::from(format!("/dev/shm/promwatch-{user}"))),
-    ];
     let state_dir = settings.buffer.state_dir.as_deref().unwrap_or(Path::new("memory"));
     // Several instances may share the folder: the state directory tells their files apart.
     let digest = md5::compute(state_dir.as_os_str().as_encoded_bytes());
     let name = format!("status-{:02x}{:02x}{:02x}{:02x}.json", digest[0], digest[1], digest[2], digest[3]);
-    places.into_iter().flatten().find(|dir| RealDisk.create_dir(dir).is_ok()).map(|dir| dir.join(name))
+    [
+        Some(settings.runtime_dir.clone()),
+        std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("promwatch")),
+        Some(PathBuf::from(format!("/dev/shm/promwatch-{user}"))),
+    ]
+    .map(|dir| dir.map(|dir| dir.join(&name)))
+}
+
+/// The first of the places that can be made and where nobody else can put anything. What another user has made there before us
+/// is said to be left alone.
+fn status_path(settings: &Settings) -> Option<PathBuf> {
+    let [configured, others @ ..] = status_places(settings);
+    let usable = |path: &PathBuf, writer| {
+        let dir = path.parent().unwrap_or(path);
+        if RealDisk.create_dir(dir).is_err() && RealDisk.access(dir, false).is_err() {
+            return false;
+        }
+        match trust_dir(dir, writer) {
+            // Root's folder may be closed to us; then the next place serves.
+            Ok(()) => rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok(),
+            Err(error) => {
+                log::warn!("no status file in {}: {error}", dir.display());
+                false
+            }
+        }
+    };
+    let configured = configured.filter(|path| usable(path, Some(0)));
+    configured.or_else(|| others.into_iter().flatten().find(|path| usable(path, None)))
+}
+
+/// The place of an agent that keeps no state directory, without making it, and who may have written there.
+pub(super) fn status_file(settings: &Settings) -> Option<(PathBuf, Option<u32>)> {
+    let path = status_places(settings).into_iter().flatten().find(|path| RealDisk.access(path, false).is_ok())?;
+    // Where only root can make folders, whoever owns one was given it by root.
+    let dir = settings.runtime_dir.as_path();
+    let parent = dir.parent().and_then(|parent| RealDisk.access(parent, true).ok());
+    let given = parent.is_some_and(|parent| parent.user == 0 && parent.mode & 0o022 == 0) && path.starts_with(dir);
+    let owner = RealDisk.access(dir, false).ok().filter(|_| given).map(|access| access.user);
+    Some((path, owner))
+}
+
+/// Whether a status file can be believed: a regular file of ours, of root's or of `writer`'s, in such a folder.
+pub(super) fn trust(path: &Path, writer: Option<u32>) -> io::Result<()> {
+    let access = RealDisk.access(path, false)?;
+    trust_dir(path.parent().unwrap_or(path), Some(0)).or_else(|_| trust_dir(path.parent().unwrap_or(path), writer))?;
+    if !access.is_file {
+        return Err(io::Error::other("not a regular file"));
+    }
+    whose(access, &[Some(0), writer])
+}
+
+/// Whether only we, or `other`, can put anything into a folder: a real one, not a link, and no other user's.
+fn trust_dir(dir: &Path, other: Option<u32>) -> io::Result<()> {
+    let access = RealDisk.access(dir, false)?;
+    if !access.is_dir {
+        return Err(io::Error::other("not a folder, or a link to one"));
+    }
+    if access.mode & 0o022 != 0 {
+        return Err(io::Error::other("the folder is writable for others; chmod go-w"));
+    }
+    whose(access, &[other])
+}
+
+fn whose(access: Access, others: &[Option<u32>]) -> io::Result<()> {
+    let user = access.user;
+    if user == rustix::process::geteuid().as_raw() || others.contains(&Some(user)) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("it belongs to user {user}")))
 }

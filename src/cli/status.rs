@@ -1,12 +1,12 @@
 //! `promwatch status`: prints the status file of the running agent.
 
-use super::{Args, EXIT_FAILED, print};
+use super::{Args, EXIT_FAILED, Lines, json_line, print, run, say};
 use crate::agent::state::State;
 use crate::agent::status::Status;
 use crate::env::{Clock as _, Disk as _, RealClock, RealDisk};
 use crate::logger::rfc3339;
+use crate::model::{NAME_BYTES_MAX, short};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -14,14 +14,15 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 const STALE_MS: i64 = 30_000;
 
 pub(super) fn status(args: &Args, json: bool) -> u8 {
-    let Some(path) = status_file(args) else {
-        eprintln!("promwatch: no agent has run with this state directory; name another one with --state-dir");
+    let Some((path, writer)) = status_file(args) else {
+        say(format_args!("no agent has run with this state directory; name another one with --state-dir"));
         return EXIT_FAILED;
     };
-    let text = match RealDisk.read(&path, FILE_BYTES_MAX) {
+    let read = run::trust(&path, writer).and_then(|()| RealDisk.read(&path, FILE_BYTES_MAX));
+    let text = match read {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
-            eprintln!("promwatch: {}: {error}; is the agent running?", path.display());
+            say(format_args!("{}: {error}; is the agent running?", path.display()));
             return EXIT_FAILED;
         }
     };
@@ -29,11 +30,11 @@ pub(super) fn status(args: &Args, json: bool) -> u8 {
         Ok(status) if json => {
             // The file cannot know it: a process that was killed leaves it as it was.
             let running = is_running(&status);
-            print(&format!("{{\"running\":{running},{}\n", text.trim_start_matches('{')))
+            print(&json_line(&format!("{{\"running\":{running},{}", text.trim().trim_start_matches('{'))))
         }
-        Ok(status) => print(&describe(&status)),
+        Ok(status) => describe(&status).print(),
         Err(_) => {
-            eprintln!("promwatch: {} is not a status file of this version", path.display());
+            say(format_args!("{} is not a status file of this version", path.display()));
             EXIT_FAILED
         }
     }
@@ -45,81 +46,80 @@ fn is_running(status: &Status) -> bool {
     fresh && RealDisk.stat(Path::new(&format!("/proc/{}", status.pid))).is_ok()
 }
 
-/// The state directory names the file; an agent without one has it where the configuration says.
-fn status_file(args: &Args) -> Option<PathBuf> {
+/// The status file, and the user whose agent may have written it besides root and the caller. The state directory names the
+/// file, and its owner wrote it; an agent without one has the file where the configuration says.
+fn status_file(args: &Args) -> Option<(PathBuf, Option<u32>)> {
     let Some(dir) = super::buffer::state_dir(args) else {
-        return super::run::status_path(&super::load(args).settings?);
+        return run::status_file(&super::load(args).settings?);
     };
     let (state, trouble) = State::load(&dir, &RealDisk);
     if let Some(trouble) = trouble {
-        eprintln!("promwatch: {trouble}");
+        say(format_args!("{trouble}"));
     }
-    state.status_file.map(PathBuf::from)
+    let writer = RealDisk.access(&dir, true).ok().map(|access| access.user);
+    Some((state.status_file?.into(), writer))
 }
 
-fn describe(status: &Status) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "promwatch {}, process {}, since {}", status.version, status.pid, rfc3339(status.started_ms));
+fn describe(status: &Status) -> Lines {
+    let mut out = Lines::default();
+    out.line(format_args!(
+        "promwatch {}, process {}, since {}",
+        status.version,
+        status.pid,
+        rfc3339(status.started_ms)
+    ));
     if !is_running(status) {
-        let _ = writeln!(out, "NOT RUNNING: this was written at {}", rfc3339(status.written_ms));
+        out.line(format_args!("NOT RUNNING: this was written at {}", rfc3339(status.written_ms)));
     }
     let events = &status.events;
     let dropped: u64 = events.dropped.values().sum();
-    let _ = writeln!(
-        out,
+    out.line(format_args!(
         "events    {} produced = {} delivered + {} pending + {} dropped",
         events.produced, events.delivered, events.pending, dropped
-    );
+    ));
     for (reason, count) in &events.dropped {
-        let _ = writeln!(out, "          dropped {reason}: {count}");
+        out.line(format_args!("          dropped {reason}: {count}"));
     }
     let backlog = &status.backlog;
-    let _ = write!(out, "backlog   {} events, {} bytes on disk", backlog.events, backlog.bytes);
-    if let Some(oldest_ms) = backlog.oldest_ms {
-        let _ = write!(out, ", the oldest of {}", rfc3339(oldest_ms));
-    }
-    let _ = writeln!(out, "; {} events in memory", backlog.memory_events);
+    let time = |before: &str, ms: Option<i64>| ms.map_or(String::new(), |ms| [before, &rfc3339(ms)].concat());
+    out.line(format_args!(
+        "backlog   {} events, {} bytes on disk{}; {} events in memory",
+        backlog.events,
+        backlog.bytes,
+        time(", the oldest of ", backlog.oldest_ms),
+        backlog.memory_events
+    ));
     for upstream in &status.upstreams {
         let standing = match upstream.up {
             Some(true) => "up",
             Some(false) => "down",
             None => "not tried yet",
         };
-        let _ = write!(out, "upstream  {} {standing}", upstream.endpoint);
-        if let Some(since_ms) = upstream.down_since_ms {
-            let _ = write!(out, " since {}", rfc3339(since_ms));
-        }
-        let _ = writeln!(out, ", {} requests, {} body bytes", upstream.requests, upstream.body_bytes);
+        let since = time(" since ", upstream.down_since_ms);
+        out.line(format_args!(
+            "upstream  {} {standing}{since}, {} requests, {} body bytes",
+            upstream.endpoint, upstream.requests, upstream.body_bytes
+        ));
         if let (Some(error), Some(ms)) = (&upstream.last_error, upstream.last_error_ms) {
-            let _ = writeln!(out, "          {}: {error}", rfc3339(ms));
+            out.line(format_args!("          {}: {error}", rfc3339(ms)));
         }
     }
     let credentials = &status.credentials;
-    let _ = write!(out, "credentials {}", credentials.source.as_deref().unwrap_or("none"));
-    match credentials.expires_ms {
-        Some(ms) => drop(writeln!(out, ", valid until {}", rfc3339(ms))),
-        None => out.push('\n'),
-    }
-    let _ = write!(out, "clock     {}", status.clock.standing);
-    match status.clock.skew_ms {
-        Some(ms) => drop(writeln!(out, ", AWS is {ms} ms ahead")),
-        None => out.push('\n'),
-    }
-    let _ = write!(out, "buffer    {}", status.disk.buffer);
-    if let Some(dir) = &status.disk.dir {
-        let _ = write!(out, " {dir}");
-    }
-    out.push('\n');
+    let source = credentials.source.as_deref().unwrap_or("none");
+    out.line(format_args!("credentials {source}{}", time(", valid until ", credentials.expires_ms)));
+    let skew = status.clock.skew_ms.map_or(String::new(), |ms| format!(", AWS is {ms} ms ahead"));
+    out.line(format_args!("clock     {}{skew}", status.clock.standing));
+    let dir = status.disk.dir.as_deref().unwrap_or("");
+    out.line(format_args!("buffer    {}{}{dir}", status.disk.buffer, if dir.is_empty() { "" } else { " " }));
     if let (Some(error), Some(ms)) = (&status.disk.last_error, status.disk.last_error_ms) {
-        let _ = writeln!(out, "          {}: {error}", rfc3339(ms));
+        out.line(format_args!("          {}: {error}", rfc3339(ms)));
     }
-    let _ = writeln!(out, "loop      {} % busy", status.busy_percent);
+    out.line(format_args!("loop      {} % busy", status.busy_percent));
     if !status.samples_left_out.is_empty() {
-        let _ = writeln!(out, "left out  {}", counts(&status.samples_left_out));
+        out.line(format_args!("left out  {}", counts(&status.samples_left_out)));
     }
     for error in &status.discovery_errors {
-        let _ = writeln!(out, "discovery {error}");
+        out.line(format_args!("discovery {error}"));
     }
     for target in &status.targets {
         let standing = match target.up {
@@ -127,22 +127,26 @@ fn describe(status: &Status) -> String {
             Some(false) => "down",
             None => "not scraped yet",
         };
-        let _ = writeln!(
-            out,
+        out.line(format_args!(
             "target    {} {} {standing}: {} scrapes, {} failed, last {} samples in {} ms",
-            target.job, target.instance, target.scrapes, target.failures, target.last_samples, target.last_duration_ms
-        );
+            short(&target.job, NAME_BYTES_MAX),
+            short(&target.instance, NAME_BYTES_MAX),
+            target.scrapes,
+            target.failures,
+            target.last_samples,
+            target.last_duration_ms
+        ));
         if !target.failures_by_kind.is_empty() {
-            let _ = writeln!(out, "          failed for: {}", counts(&target.failures_by_kind));
+            out.line(format_args!("          failed for: {}", counts(&target.failures_by_kind)));
         }
         if target.lines_skipped > 0 {
-            let _ = writeln!(out, "          {} bad lines skipped", target.lines_skipped);
+            out.line(format_args!("          {} bad lines skipped", target.lines_skipped));
         }
         for problem in &target.problems {
-            let _ = writeln!(out, "          {problem}");
+            out.line(format_args!("          {problem}"));
         }
         if let (Some(error), Some(ms)) = (&target.last_error, target.last_error_ms) {
-            let _ = writeln!(out, "          {}: {error}", rfc3339(ms));
+            out.line(format_args!("          {}: {error}", rfc3339(ms)));
         }
     }
     out

@@ -1,18 +1,24 @@
 //! The rules of the agent JSON, each by an example.
 
 use super::*;
-use crate::env::{DiskFile, Entry, Lock, Stamp};
+use crate::env::{Access, DiskFile, Entry, Lock, Stamp};
 use crate::model::settings::{EmfSettings, Secret};
 use std::collections::BTreeMap;
 
-/// Files in memory, to be read only.
+/// Files in memory, to be read only, and those among them that everybody may read.
 #[derive(Default)]
-pub(crate) struct Files(BTreeMap<PathBuf, Vec<u8>>);
+pub(crate) struct Files(BTreeMap<PathBuf, Vec<u8>>, Vec<PathBuf>);
 
 impl Files {
     pub(crate) fn with(mut self, path: &str, text: &str) -> Self {
         self.0.insert(path.into(), text.as_bytes().to_vec());
         self
+    }
+
+    /// The same for a file that everybody may read.
+    pub(crate) fn with_open(mut self, path: &str, text: &str) -> Self {
+        self.1.push(path.into());
+        self.with(path, text)
     }
 }
 
@@ -32,6 +38,11 @@ impl Disk for Files {
         let is_dir = self.0.keys().any(|file| file != path && file.starts_with(path));
         let there = is_dir || self.0.contains_key(path);
         there.then(|| Stamp { is_dir, ..Stamp::default() }).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn access(&self, path: &Path, _: bool) -> io::Result<Access> {
+        let mode = if self.1.iter().any(|open| open == path) { 0o644 } else { 0o600 };
+        self.stat(path).map(|stamp| Access { user: 0, mode, is_dir: stamp.is_dir, is_file: !stamp.is_dir })
     }
 
     fn read_at(&self, _: &Path, _: u64, _: usize) -> io::Result<Vec<u8>> {
@@ -141,6 +152,7 @@ fn the_smallest_configuration_has_every_default() {
 
 mod agent_sections;
 mod emf_processor;
+mod exposure;
 mod merging;
 mod own_section;
 mod way_to_aws;

@@ -5,7 +5,7 @@ use super::common_config::CommonConfig;
 use super::files::Documents;
 use super::finding::{Finding, Severity};
 use super::schema::{duration_of, size_of, whole};
-use super::values::expand;
+use super::values::{OPEN_FILE_FIX, OPEN_SECRETS, expand, open_to_others, plain_host};
 use super::{Surroundings, set};
 use crate::env::Disk;
 use crate::model::settings::{CredentialSettings, ProxySettings, Secret, TlsSettings, UploadSettings};
@@ -35,7 +35,7 @@ pub(super) fn resolve(
         dualstack: documents.flag("/agent/use_dualstack_endpoint")
             || surroundings.is_true("AWS_USE_DUALSTACK_ENDPOINT"),
         fips: surroundings.is_true("AWS_USE_FIPS_ENDPOINT"),
-        sts_endpoint: sts_endpoint(surroundings),
+        sts_endpoint: sts_endpoint(surroundings, findings),
         // Tells devices apart in CloudTrail; `ship` makes it legal.
         role_session_name: Some(format!("promwatch-{}", surroundings.host_of(documents))),
         ..UploadSettings::default()
@@ -66,8 +66,8 @@ pub(super) fn resolve(
     };
     findings.extend(trouble.map(|(severity, text, fix)| documents.finding(severity, "/agent/region", text, fix)));
     warn_of_missing_credentials(documents, &upload.credentials, &candidates, findings);
-    upload.endpoint = endpoint(documents, surroundings, findings);
-    upload.proxy = proxy(common, surroundings, findings);
+    upload.endpoint = endpoint(documents, surroundings, disk, findings);
+    upload.proxy = proxy(common, surroundings, disk, findings);
     upload.tls = tls(common, surroundings, disk, findings);
     set(&mut upload.flush_interval_ms, documents, "/logs/force_flush_interval", |value| {
         whole(value).and_then(|seconds| u64::try_from(seconds).ok()).map(|seconds| seconds.saturating_mul(1_000))
@@ -109,8 +109,7 @@ fn credentials(common: &CommonConfig, surroundings: &Surroundings) -> Credential
 fn read_profiles(credentials: &CredentialSettings, disk: &dyn Disk, findings: &mut Vec<Finding>) -> Profiles {
     let mut read = |path: &Path, kind| {
         let mut fail = |position, text| {
-            let (file, key, fix) = (path.display().to_string(), String::new(), String::new());
-            findings.push(Finding { severity: Severity::Warning, file, position, key, text, fix });
+            findings.push(Finding { position, ..warning(&path.display().to_string(), "", text, "") });
         };
         let bytes = match disk.read(path, MAX_PROFILE_FILE_BYTES) {
             Ok(bytes) => bytes,
@@ -121,10 +120,20 @@ fn read_profiles(credentials: &CredentialSettings, disk: &dyn Disk, findings: &m
                 return Profiles::default();
             }
         };
-        profile::parse(&String::from_utf8_lossy(&bytes), kind).unwrap_or_else(|error| {
+        let text = String::from_utf8_lossy(&bytes);
+        const SECRET: &str = "aws_secret_access_key";
+        let line = text.lines().position(|line| line.trim_start().starts_with(SECRET));
+        let profiles = profile::parse(&text, kind).unwrap_or_else(|error| {
             fail(Some((error.line, 1)), error.text.to_owned());
             Profiles::default()
-        })
+        });
+        if let Some(line) = line
+            && open_to_others(disk, path)
+        {
+            let finding = warning(&path.display().to_string(), SECRET, OPEN_SECRETS.to_owned(), OPEN_FILE_FIX);
+            findings.push(Finding { position: Some((line + 1, 1)), ..finding });
+        }
+        profiles
     };
     let config = read(&credentials.config_file, FileKind::Config);
     profile::merge(config, read(&credentials.credentials_file, FileKind::Credentials))
@@ -173,13 +182,19 @@ fn warn_of_missing_credentials(
     findings.push(documents.finding(Severity::Warning, "/agent/credentials", text, fix));
 }
 
-fn endpoint(documents: &Documents, surroundings: &Surroundings, findings: &mut Vec<Finding>) -> Option<String> {
+fn endpoint(
+    documents: &Documents,
+    surroundings: &Surroundings,
+    disk: &dyn Disk,
+    findings: &mut Vec<Finding>,
+) -> Option<String> {
     const PATH: &str = "/logs/endpoint_override";
     let ignored = surroundings.is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
-    let variable = |name| surroundings.var(name).filter(|_| !ignored).map(str::to_owned);
+    let names = ["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "AWS_ENDPOINT_URL"];
+    let variable = names.into_iter().filter(|_| !ignored).find_map(|name| Some((name, surroundings.var(name)?)));
     let given = documents.text(PATH).map(|text| expand(text, &surroundings.vars)).filter(|text| !text.is_empty());
-    let url =
-        given.or_else(|| variable("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS")).or_else(|| variable("AWS_ENDPOINT_URL"))?;
+    let by_file = given.is_some();
+    let url = given.or_else(|| variable.map(|(_, url)| url.to_owned()))?;
     // The SDK takes a bare host for HTTPS.
     let url = if url.contains("://") { url } else { format!("https://{url}") };
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -188,19 +203,50 @@ fn endpoint(documents: &Documents, surroundings: &Surroundings, findings: &mut V
     }) {
         let text = "the endpoint is no http:// or https:// URL".to_owned();
         findings.push(documents.finding(Severity::Error, PATH, text, "such as https://logs.eu-west-1.amazonaws.com"));
+    } else if let Some(host) = plain_host(&url) {
+        let text = format!("events go unencrypted to {host}: they can be read and changed on the way");
+        match variable {
+            // One warning for a variable that serves both is enough.
+            Some((name, _)) if !by_file => {
+                if !findings.iter().any(|finding| finding.file == name) {
+                    findings.push(warning(name, "", text, USE_HTTPS));
+                }
+            }
+            _ => findings.push(documents.finding(Severity::Warning, PATH, text, USE_HTTPS)),
+        }
+    }
+    if by_file && url.contains('@') && open_to_others(disk, Path::new(documents.file_of(PATH))) {
+        findings.push(documents.finding(Severity::Warning, PATH, OPEN_SECRETS.to_owned(), OPEN_FILE_FIX));
     }
     Some(url)
 }
 
-fn sts_endpoint(surroundings: &Surroundings) -> Option<String> {
+const USE_HTTPS: &str = "use https://, or a network that nobody else is in";
+
+fn warning(file: &str, key: &str, text: String, fix: &str) -> Finding {
+    let (file, key, fix) = (file.to_owned(), key.to_owned(), fix.to_owned());
+    Finding { severity: Severity::Warning, file, position: None, key, text, fix }
+}
+
+fn sts_endpoint(surroundings: &Surroundings, findings: &mut Vec<Finding>) -> Option<String> {
     if surroundings.is_true("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
         return None;
     }
-    surroundings.var("AWS_ENDPOINT_URL_STS").or_else(|| surroundings.var("AWS_ENDPOINT_URL")).map(str::to_owned)
+    let names = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"];
+    let (name, url) = names.into_iter().find_map(|name| Some((name, surroundings.var(name)?)))?;
+    if let Some(host) = plain_host(url) {
+        findings.push(warning(name, "", format!("credentials come unencrypted from {host}"), USE_HTTPS));
+    }
+    Some(url.to_owned())
 }
 
 /// common-config's proxies replace the environment's one by one, as the agent exports them into its own environment.
-fn proxy(common: &CommonConfig, surroundings: &Surroundings, findings: &mut Vec<Finding>) -> ProxySettings {
+fn proxy(
+    common: &CommonConfig,
+    surroundings: &Surroundings,
+    disk: &dyn Disk,
+    findings: &mut Vec<Finding>,
+) -> ProxySettings {
     let mut pick = |key: &str, variable: &str| {
         let (file, url) = match common.get(key) {
             Some(url) => (common.file.as_str(), url),
@@ -218,6 +264,16 @@ fn proxy(common: &CommonConfig, surroundings: &Surroundings, findings: &mut Vec<
                 text: format!("proxies of the kind {scheme:?} are not served"),
                 fix: "http://[user:password@]host:port".to_owned(),
             });
+        } else if url.contains('@') {
+            if let Some(host) = plain_host(&url) {
+                let text = format!("the proxy's user and password go unencrypted to {host}");
+                findings.push(warning(file, key, text, "use a proxy on this machine or one without a password"));
+            }
+            // A variable is no file; one warning for the file is enough.
+            let said = findings.iter().any(|finding| finding.file == file && finding.text == OPEN_SECRETS);
+            if !said && open_to_others(disk, Path::new(file)) {
+                findings.push(warning(file, key, OPEN_SECRETS.to_owned(), OPEN_FILE_FIX));
+            }
         }
         Some(Secret::Inline(url))
     };

@@ -1,6 +1,10 @@
-//! How single values are written: durations, sizes, `$` expansion, and what a misspelt word was meant to be.
+//! How single values are written: durations, sizes, `$` expansion, and what a misspelt word was meant to be; which addresses are
+//! this machine's, and which files are open to others.
 
+use crate::env::Disk;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
 
 /// Writes milliseconds as they are read, in the largest unit that fits.
 pub(super) fn duration_text(ms: u64) -> String {
@@ -62,6 +66,39 @@ fn shell_name(text: &str) -> (&str, usize) {
             (&text[..end], end)
         }
     }
+}
+
+/// What is said of a configuration file that is [`open_to_others`].
+pub(super) const OPEN_SECRETS: &str = "this file holds secrets, and other users of the machine can read it";
+/// What to do about it.
+pub(super) const OPEN_FILE_FIX: &str = "give it to the user that promwatch runs as, and chmod 600";
+
+/// Whether its group or everybody may read a file that holds secrets.
+pub(super) fn open_to_others(disk: &dyn Disk, path: &Path) -> bool {
+    disk.access(path, true).is_ok_and(|access| access.mode & 0o044 != 0)
+}
+
+/// The host, with its port, that a URL leads to without TLS, if it is another machine.
+pub(super) fn plain_host(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    (scheme.eq_ignore_ascii_case("http") && !is_this_machine(host)).then_some(host)
+}
+
+/// Whether an address (a host, with a port or without, or a Unix socket) never leaves this machine.
+pub(super) fn is_this_machine(address: &str) -> bool {
+    let host = match address.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(""),
+        None if address.matches(':').count() == 1 => address.split(':').next().unwrap_or(""),
+        None => address,
+    };
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let ip = host.parse::<IpAddr>().map(|ip| ip.to_canonical());
+    address.starts_with("unix:/")
+        || name == "localhost"
+        || name.ends_with(".localhost")
+        || ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
 }
 
 /// The candidate that a misspelt word probably stands for.
@@ -128,6 +165,34 @@ mod tests {
             ("$B_x $B-x", " bee-x"),
         ] {
             assert_eq!(expand(text, &vars), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_addresses() {
+        for here in [
+            "localhost",
+            "LOCALHOST:80",
+            "a.localhost:1",
+            "127.0.0.1",
+            "127.8.9.1:9100",
+            "[::1]:9100",
+            "::1",
+            "0.0.0.0:1",
+            "[::ffff:127.0.0.1]:1",
+            "unix:/run/a.sock",
+            "localhost.:1",
+        ] {
+            assert!(is_this_machine(here), "{here}");
+        }
+        for there in
+            ["", "pi", "pi:1", "10.0.0.1", "[fe80::1]:1", "fe80::1", "localhost.example:1", "128.0.0.1:1", "unix:x"]
+        {
+            assert!(!is_this_machine(there), "{there}");
+        }
+        assert_eq!(plain_host("HTTP://u:p@pi:8080/x@y"), Some("pi:8080"));
+        for url in ["https://pi", "http://[::1]:1/x", "http://u@localhost", "pi:80"] {
+            assert_eq!(plain_host(url), None, "{url}");
         }
     }
 

@@ -28,7 +28,7 @@ mod tests;
 
 use crate::env::{Env, TokenCache};
 use crate::model::settings::{Discovery, ScrapeJob, TargetGroup};
-use crate::model::{Endpoint, LabelsBuilder, Target};
+use crate::model::{Endpoint, LabelsBuilder, NAME_BYTES_MAX, TEXT_BYTES_MAX, Target, short};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
@@ -203,6 +203,9 @@ impl Discoverer {
         };
         source.due_ms = Some(answer.next_due_ms);
         source.errors = answer.errors;
+        for (_, text) in &mut source.errors {
+            *text = told(text);
+        }
         let Some(groups) = answer.groups.filter(|groups| *groups != source.groups) else { return false };
         source.groups = groups;
         let job = source.job;
@@ -242,9 +245,10 @@ impl Discoverer {
         let mut labels = LabelsBuilder::default();
         for source in self.sources.iter().filter(|source| source.job == at) {
             let own = if let Kind::Own(endpoint) = &source.kind { Some(endpoint) } else { None };
+            let remote = matches!(source.kind, Kind::Http(_) | Kind::Dns(_));
             for group in source.groups.values().flatten() {
                 for (index, address) in group.targets.iter().enumerate() {
-                    match populate::populate(settings, group, address, own, &mut labels) {
+                    match populate::populate(settings, group, address, own, remote, &mut labels) {
                         Ok(None) => {}
                         Ok(Some((target, key))) => {
                             if targets.len() >= MAX_TARGETS || label_bytes > MAX_LABEL_BYTES {
@@ -260,7 +264,10 @@ impl Discoverer {
                                 job.failures.push(SourceError {
                                     job: settings.job_name.clone(),
                                     source: group.source.clone(),
-                                    text: format!("target {index} ({address:?}): {text}"),
+                                    text: told(&format!(
+                                        "target {index} ({:?}): {text}",
+                                        short(address, NAME_BYTES_MAX / 2)
+                                    )),
                                 });
                             }
                         }
@@ -296,6 +303,11 @@ impl Discoverer {
         self.targets = self.jobs.iter().flat_map(|job| &job.targets).cloned().collect();
         true
     }
+}
+
+/// An error's text within bounds: a list may hold anything, and errors are logged and shown.
+fn told(text: &str) -> String {
+    short(text, TEXT_BYTES_MAX)
 }
 
 /// New targets, those that were there before as the same `Rc`.

@@ -1,11 +1,15 @@
 //! From an address with labels to a target, as Prometheus 3.0.1 does it (`scrape/target.go`: `PopulateLabels`, `URL`).
 //!
 //! Unix sockets are promwatch's own: where the address is `unix:/path/of.sock`, before or after relabelling, the page is fetched
-//! through that socket from `localhost`. As a target `unix:/path/of.sock:/metrics/path` gives `__metrics_path__` with it; a
+//! through that socket from `localhost`. Only this machine's files may name one: promwatch often runs as root, and whoever
+//! answers for a list from the network could have it talk to any service of the machine. So a target of such a list never
+//! leads to a socket, whatever the rules make of its labels. As a target `unix:/path/of.sock:/metrics/path` gives `__metrics_path__` with it; a
 //! socket's path cannot hold `:/` therefore.
 
 use crate::model::settings::{ScrapeJob, TargetGroup};
-use crate::model::{Endpoint, Labels, LabelsBuilder, Target, format_duration, parse_duration_ms};
+use crate::model::{
+    Endpoint, Labels, LabelsBuilder, NAME_BYTES_MAX, Target, format_duration, parse_duration_ms, short,
+};
 use crate::relabel::relabel;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -14,7 +18,7 @@ use std::rc::Rc;
 /// stands for it).
 pub(super) type Key = (Labels, String);
 
-/// Builds the target; nothing when a rule drops it.
+/// Builds the target; nothing when a rule drops it. `remote`: the group is from the network.
 ///
 /// # Errors
 /// Why there is no such target.
@@ -23,6 +27,7 @@ pub(super) fn populate(
     group: &TargetGroup,
     address: &str,
     own: Option<&Endpoint>,
+    remote: bool,
     labels: &mut LabelsBuilder,
 ) -> Result<Option<(Target, Key)>, String> {
     labels.reset(&Labels::default());
@@ -58,8 +63,13 @@ pub(super) fn populate(
 
     let address = labels.get("__address__").ok_or("no address")?.to_owned();
     let socket = address.strip_prefix("unix:").filter(|path| path.starts_with('/'));
+    if remote && socket.is_some() {
+        let text =
+            "a list from the network cannot name a Unix socket of this machine: use static_configs or file_sd_configs";
+        return Err(text.to_owned());
+    }
     if socket.is_none() && address.contains('/') {
-        return Err(format!("{address:?} is not a valid hostname"));
+        return Err(format!("{:?} is not a valid hostname", short(&address, NAME_BYTES_MAX / 2)));
     }
     let duration = |name: &str, what: &str| {
         let text = labels.get(name).unwrap_or("");

@@ -1,7 +1,7 @@
 //! Files of the real machine.
 #![expect(clippy::disallowed_methods, reason = "the door to files")]
 
-use super::{Disk, DiskFile, Entry, FileSystem, Lock, Stamp};
+use super::{Access, Disk, DiskFile, Entry, FileSystem, Lock, Stamp};
 use rustix::fs::{FileType, FlockOperation, flock, statvfs};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -123,6 +123,17 @@ impl Disk for RealDisk {
             inodes: figures.f_files,
             free_inodes: figures.f_ffree,
             read_only: figures.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        })
+    }
+
+    fn access(&self, path: &Path, follow: bool) -> io::Result<Access> {
+        let figures = if follow { rustix::fs::stat(path) } else { rustix::fs::lstat(path) }?;
+        let kind = FileType::from_raw_mode(figures.st_mode);
+        Ok(Access {
+            user: figures.st_uid,
+            mode: figures.st_mode & 0o7777,
+            is_dir: kind.is_dir(),
+            is_file: kind.is_file(),
         })
     }
 

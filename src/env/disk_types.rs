@@ -36,6 +36,11 @@ pub trait Disk {
     fn file_system(&self, _path: &Path) -> io::Result<FileSystem> {
         Err(io::ErrorKind::Unsupported.into())
     }
+    /// Whose a file or folder is, and what others may do with it. `follow`: of a link, what it leads to. A disk without owners:
+    /// `ErrorKind::Unsupported`.
+    fn access(&self, _path: &Path, _follow: bool) -> io::Result<Access> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// The path with all links followed. A disk without links: `ErrorKind::Unsupported`.
     fn canonical(&self, _path: &Path) -> io::Result<PathBuf> {
         Err(io::ErrorKind::Unsupported.into())
@@ -95,6 +100,19 @@ pub struct Stamp {
     pub inode: u64,
     /// Whether it is a folder.
     pub is_dir: bool,
+}
+
+/// Whose something is, and what others may do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The owner's number; 0 is root.
+    pub user: u32,
+    /// The permission bits, such as 0o755.
+    pub mode: u32,
+    /// It is a folder, not a link to one.
+    pub is_dir: bool,
+    /// It is a regular file, not a link to one.
+    pub is_file: bool,
 }
 
 /// Replaces a file so that a power cut leaves the old or the new content, never a mixture: temporary file, sync, rename,

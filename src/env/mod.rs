@@ -16,7 +16,7 @@ mod wait;
 pub use authorization::{TokenCache, authorize, read_secret};
 pub use clock::RealClock;
 pub use disk::RealDisk;
-pub use disk_types::{Disk, DiskFile, Entry, FileSystem, Lock, Stamp, write_atomic};
+pub use disk_types::{Access, Disk, DiskFile, Entry, FileSystem, Lock, Stamp, write_atomic};
 pub use dns::ResolverFiles;
 pub use glob::glob;
 pub use net::RealNet;

@@ -9,6 +9,7 @@ mod labels;
 mod number;
 mod sample;
 pub mod settings;
+mod shown;
 mod target;
 
 pub use duration::{format_duration, parse_duration_ms, parse_size};
@@ -16,4 +17,5 @@ pub use event::{Event, StreamKey};
 pub use labels::{Labels, LabelsBuilder};
 pub use number::push_integer;
 pub use sample::{MetricType, Page, Report, Sample};
+pub use shown::{NAME_BYTES_MAX, TEXT_BYTES_MAX, push_shown, short};
 pub use target::{Endpoint, Target};

@@ -1,7 +1,7 @@
 //! Why a scrape gave nothing.
 
 use crate::env::{NetError, NetErrorKind};
-use crate::model::Target;
+use crate::model::{NAME_BYTES_MAX, TEXT_BYTES_MAX, Target, short};
 use std::fmt;
 
 /// A scrape that failed.
@@ -9,7 +9,7 @@ use std::fmt;
 pub struct ScrapeError {
     /// What failed, for counting.
     pub kind: ScrapeErrorKind,
-    /// For people: the target, the line and column where there is one, what was found. Holds no credentials.
+    /// For people: the target, the line and column where there is one, what was found, at most 2 KiB beside the job's name. Holds no credentials.
     pub text: String,
 }
 
@@ -61,7 +61,9 @@ impl ScrapeErrorKind {
 
 impl ScrapeError {
     pub(super) fn new(target: &Target, kind: ScrapeErrorKind, text: &str) -> Self {
-        Self { kind, text: format!("{} {}: {text}", target.job.job_name, target.instance()) }
+        // Others choose the name and what is quoted of an answer.
+        let (instance, text) = (short(target.instance(), NAME_BYTES_MAX), short(text, TEXT_BYTES_MAX));
+        Self { kind, text: format!("{} {instance}: {text}", target.job.job_name) }
     }
 
     pub(super) fn from_net(target: &Target, error: &NetError) -> Self {

@@ -77,6 +77,7 @@ def configure(folder, exporter_port, endpoint, own=None, interval="1s"):
     (folder / "aws" / "credentials").write_text(
         "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n"
     )
+    (folder / "aws" / "credentials").chmod(0o600)
     (folder / "prometheus.yaml").write_text(
         f"global:\n  scrape_interval: {interval}\n  scrape_timeout: {interval}\nscrape_configs:\n  - job_name: node\n"
         f"    static_configs:\n      - targets: ['127.0.0.1:{exporter_port}']\n"

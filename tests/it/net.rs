@@ -311,6 +311,7 @@ fn redirecting() -> Server {
             "/same" if seen.line.starts_with("POST") => to(303, "/same"),
             path if path.starts_with("/deep") => to(302, &format!("{path}x")),
             path if path.starts_with("/to/") => to(302, &path[4..]),
+            path if path.starts_with("/keep-to/") => to(307, &path[9..]),
             _ => ok("end"),
         }
     })
@@ -354,27 +355,54 @@ fn a_redirected_post_becomes_a_get_or_keeps_its_body() {
 }
 
 #[test]
-fn credentials_stay_with_their_host() {
+fn credentials_stay_with_their_origin() {
     let (here, elsewhere) = (redirecting(), Server::start(|_| ok("elsewhere")));
     let net = new_net();
-    let port = elsewhere.address.port();
-    for (target, kept) in [(format!("http://127.0.0.1:{port}/"), true), (format!("http://localhost:{port}/"), false)] {
+    let (own, other) = (here.address.port(), elsewhere.address.port());
+    for (target, kept) in [
+        (format!("http://127.0.0.1:{own}/end"), true),
+        // The same host is not the same origin: on another port somebody else may listen.
+        (format!("http://127.0.0.1:{other}/"), false),
+        (format!("http://localhost:{other}/"), false),
+        (format!("http://localhost:{own}/end"), false),
+    ] {
         let mut ask = get(here.url(&format!("/to/{target}")));
         ask.route.follow_redirects = true;
         ask.headers = vec![
             ("Authorization".into(), "Bearer secret".into()),
             ("X-Other".into(), "o".into()),
+            ("X-Prometheus-Key".into(), "k".into()),
+            ("Accept-Key".into(), "k".into()),
+            ("Content-Key".into(), "k".into()),
             ("Accept".into(), "a".into()),
         ];
         ask.with(&net).unwrap();
-        let seen = elsewhere.seen().pop().unwrap();
-        assert_eq!(seen.header("authorization").is_some(), kept, "{target}");
-        // It may hold a key as well.
-        assert_eq!(seen.header("x-other").is_some(), kept, "{target}");
+        let server = if target.contains(&other.to_string()) { &elsewhere } else { &here };
+        let seen = server.seen().pop().unwrap();
+        // The others may hold a key as well.
+        for name in ["authorization", "x-other", "x-prometheus-key", "accept-key", "content-key"] {
+            assert_eq!(seen.header(name).is_some(), kept, "{name} to {target}");
+        }
         assert_eq!(seen.header("accept"), Some("a"));
     }
+    // Back at home they stay lost.
+    let back = format!("/to/http://localhost:{own}/to/http://127.0.0.1:{own}/end");
+    let mut ask = get(here.url(&back));
+    ask.route.follow_redirects = true;
+    ask.headers = vec![("Authorization".into(), "Bearer secret".into())];
+    ask.with(&net).unwrap();
+    assert_eq!(here.seen().pop().unwrap().header("authorization"), None);
+    // A body may hold a client's secret.
+    let elsewhere_count = elsewhere.seen().len();
+    let mut ask = get(here.url(&format!("/keep-to/http://127.0.0.1:{other}/")));
+    ask.method = "POST";
+    ask.body = b"client_secret=s";
+    ask.route.follow_redirects = true;
+    let error = ask.failing(&net);
+    assert_eq!((error.kind, error.sent), (NetErrorKind::Protocol, true), "{error}");
+    assert_eq!(elsewhere.seen().len(), elsewhere_count);
     // The same for credentials in the URL.
-    let mut ask = get(format!("http://me:secret@{}/to/http://localhost:{port}/", here.address));
+    let mut ask = get(format!("http://me:secret@{}/to/http://127.0.0.1:{other}/", here.address));
     ask.route.follow_redirects = true;
     ask.with(&net).unwrap();
     assert_eq!(here.seen().pop().unwrap().header("authorization"), Some("Basic bWU6c2VjcmV0"));

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods)]
 
-use super::net::{Ask, get, new_net, ok, read_request};
+use super::net::{Ask, Server, get, new_net, ok, read_request};
 use promwatch::env::{CertificateTime, Exchange, Limits, NetError, NetErrorKind, RealNet};
 use promwatch::model::settings::{Secret, TlsSettings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
@@ -335,5 +335,26 @@ fn a_plain_server_behind_an_https_url_is_a_tls_error() {
         thread::sleep(Duration::from_millis(300));
     });
     let error = get(format!("https://{plain}/")).with(&new_net()).unwrap_err();
+    assert_eq!(error.kind, NetErrorKind::Tls, "{error}");
+}
+
+#[test]
+fn a_redirect_elsewhere_is_shown_no_client_certificate() {
+    let authority = Authority::new();
+    let options = Options { client_ca: Some(&authority), ..Options::default() };
+    let server = TlsServer::start(&authority.sign(&["localhost"], ALWAYS), options);
+    let client = authority.sign(&["device"], ALWAYS);
+    let mut tls = authority.trusted();
+    (tls.cert, tls.key) = (Some(Secret::Inline(client.cert)), Some(Secret::Inline(client.key)));
+    let net = new_net();
+    assert!(outcome(&server, &tls, &net).is_ok());
+    let target = format!("https://localhost:{}/", server.address.port());
+    let here = Server::start(move |_| {
+        Some(format!("HTTP/1.1 302 X\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n").into_bytes())
+    });
+    let mut ask = get(format!("http://localhost:{}/", here.address.port()));
+    ask.route.tls = tls;
+    ask.route.follow_redirects = true;
+    let error = ask.with(&net).expect_err("the server wants a certificate");
     assert_eq!(error.kind, NetErrorKind::Tls, "{error}");
 }

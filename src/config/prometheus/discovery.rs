@@ -1,5 +1,6 @@
 //! Where a job's targets come from.
 
+use super::exposure;
 use super::http;
 use super::section::{Reader, Section, join};
 use super::url;
@@ -165,7 +166,10 @@ fn page(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Discovery> {
         Err(text) => text,
         Ok(parts) if parts.scheme != "http" && parts.scheme != "https" => "the URL must start with http:// or https://",
         Ok(parts) if parts.host.is_empty() => "the URL has no host",
-        Ok(_) => return Some(Discovery::Http { url: url.to_owned(), refresh_ms, http }),
+        Ok(_) => {
+            exposure::list(reader, section, url);
+            return Some(Discovery::Http { url: url.to_owned(), refresh_ms, http });
+        }
     };
     reader.error(section.at("url"), &section.path_of("url"), problem, "");
     None

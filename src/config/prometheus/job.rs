@@ -2,7 +2,7 @@
 
 use super::global::{self, Global};
 use super::section::{Reader, Section, join};
-use super::{discovery, http, relabel};
+use super::{discovery, exposure, http, relabel};
 use crate::config::Severity;
 use crate::model::settings::{ScrapeJob, ScrapeLimits};
 use crate::yaml::Node;
@@ -67,7 +67,7 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: String, global: &
         let fix = "targets fail unless relabelling sets __scheme__";
         reader.say(Severity::Warning, job.at("scheme"), &job.path_of("scheme"), text, fix);
     }
-    Some(ScrapeJob {
+    let settings = ScrapeJob {
         interval_ms,
         timeout_ms,
         scheme: scheme.to_owned(),
@@ -86,7 +86,9 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node, path: String, global: &
         discovery: discovery::sources(reader, &job, relabelled),
         relabel,
         job_name: job_name?.to_owned(),
-    })
+    };
+    exposure::job(reader, &job, &settings);
+    Some(settings)
 }
 
 /// What a job leaves at 0, the global section decides.

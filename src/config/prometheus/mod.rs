@@ -11,6 +11,7 @@
 //! Limits: those of [`crate::yaml`] for each file, [`MAX_FILES`] files by `scrape_config_files`, 500 findings.
 
 mod discovery;
+mod exposure;
 mod global;
 mod http;
 mod job;

@@ -396,3 +396,53 @@ fn records_become_targets_and_stay_while_no_server_answers() {
     assert_eq!(discoverer.targets().len(), 5);
     assert_eq!(errors(&discoverer), ["srv.example: no server answered"]);
 }
+
+#[test]
+fn only_files_of_this_machine_name_unix_sockets() {
+    let world = World::default();
+    let list = r#"[{"targets": ["unix:/run/docker.sock", "engine:1", "good:1"], "labels": {"__address__": "unix:/run/x"}},
+        {"targets": ["label:1"], "labels": {"to": "unix:/run/label.sock"}}]"#;
+    world.answer(200, "application/json", list);
+    world.put("/f.json", list);
+    world.records("name", &[("engine", 1), ("good", 1)]);
+    let http = Discovery::Http { url: "http://h/".to_owned(), refresh_ms: 60_000, http: Box::default() };
+    let dns = Discovery::Dns { names: vec!["name".to_owned()], kind: DnsKind::Srv, port: 0, refresh_ms: 30_000 };
+    let file = Discovery::File { patterns: vec!["/f.json".to_owned()], refresh_ms: 60_000 };
+    // Rules that lead to a socket: by a path of their own, and by the list's label.
+    let rules = vec![
+        rule("__address__", "engine:1", "__address__", "unix:/run/engine.sock", RelabelAction::Replace),
+        rule("to", "(unix:.+)", "__address__", "$1", RelabelAction::Replace),
+    ];
+    for (source, counts) in [(http, (0, 3)), (dns, (0, 1)), (file, (3, 0))] {
+        let mut settings = job(vec![source]);
+        settings.relabel = rules.clone();
+        let mut discoverer = discoverer(settings);
+        while discoverer.next_due_ms() == Some(0) {
+            discoverer.refresh(world.env());
+        }
+        let through_socket = shown(&discoverer).iter().filter(|target| target.contains(".sock!")).count();
+        let refused = errors(&discoverer).iter().filter(|text| text.contains("cannot name a Unix socket")).count();
+        assert_eq!((through_socket, refused), counts, "{:?}", errors(&discoverer));
+        assert!(shown(&discoverer).iter().any(|target| target.starts_with("http://good:1/")));
+    }
+}
+
+#[test]
+fn what_a_list_holds_makes_no_error_longer_than_a_kilobyte() {
+    let world = World::default();
+    let long = "x/".repeat(100_000);
+    let list = [
+        format!(r#"[{{"targets": ["{long}", "unix:/{long}"], "labels": {{"instance": "{long}"}}}}]"#),
+        format!(r#"[{{"{long}": 1}}]"#),
+    ];
+    for list in list {
+        world.answer(200, "application/json", &list);
+        let http = Discovery::Http { url: "http://h/".to_owned(), refresh_ms: 60_000, http: Box::default() };
+        let mut discoverer = discoverer(job(vec![http]));
+        discoverer.refresh(world.env());
+        let told = errors(&discoverer);
+        assert!(!told.is_empty() && told.iter().all(|text| text.len() < 1100), "{:?}", told.first().map(String::len));
+        let reasons = ["is not a valid hostname", "cannot name a Unix socket", "unknown field"];
+        assert!(told.iter().all(|text| reasons.iter().any(|reason| text.contains(reason))), "{told:#?}");
+    }
+}

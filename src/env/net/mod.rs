@@ -32,6 +32,7 @@ use crate::model::settings::DnsKind;
 use call::{Call, Shared};
 use connect::RouteConnector;
 use proxy::{Proxy, basic};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -153,7 +154,7 @@ impl RealNet {
         };
         let request = hop.to_http(proxy.as_ref().filter(|_| !hop.url.https))?;
         let any_time = hop.certificate_time == CertificateTime::AnyTime;
-        let agent = self.agent(hop.route, any_time);
+        let agent = self.agent(&hop.route, any_time);
         {
             let mut call = self.shared.call();
             *call = Call::new(patience.clone());
@@ -316,7 +317,7 @@ struct Hop<'a> {
     url: Url,
     headers: Vec<&'a (String, String)>,
     body: &'a [u8],
-    route: &'a Route,
+    route: Cow<'a, Route>,
     certificate_time: CertificateTime,
     /// The credentials of the first URL may be shown to this one.
     trusted: bool,
@@ -333,7 +334,7 @@ impl<'a> Hop<'a> {
             url,
             headers: request.headers.iter().collect(),
             body: request.body,
-            route: request.route,
+            route: Cow::Borrowed(request.route),
             certificate_time: request.certificate_time,
             trusted: true,
             credentials,
@@ -349,23 +350,45 @@ impl<'a> Hop<'a> {
         !self.body.is_empty() || matches!(self.method, "POST" | "PUT")
     }
 
-    /// The next request after a redirect: as Go's client does it, and like curl no credentials go to another host or
-    /// from TLS to plain text. Once lost they stay lost. Headers of the user's own may be keys, so they count as such.
+    /// The next request after a redirect: as Go's client does it, but what proves who we are (credentials, the client's
+    /// certificate, headers of the user's own, a body) goes along only to the same scheme, host and port, as in a browser, or
+    /// from port 80 of a host to TLS on its port 443. Once lost it stays lost.
     fn follow(&self, status: u16, location: &str) -> Result<Self, NetError> {
+        /// What we say in every request: no secret, and the page's format depends on it.
+        const HARMLESS: [&str; 6] = [
+            "accept",
+            "accept-encoding",
+            "content-type",
+            "user-agent",
+            "x-prometheus-scrape-timeout-seconds",
+            "x-prometheus-refresh-interval-seconds",
+        ];
         let url = self.url.join(location)?;
-        let trusted = self.trusted && url.host == self.url.host && (url.https || !self.url.https);
+        let origin = |url: &Url| (url.https, url.port);
+        let secured = (origin(&self.url), origin(&url)) == ((false, 80), (true, 443));
+        let same = url.host == self.url.host && (origin(&self.url) == origin(&url) || secured);
+        let trusted = self.trusted && same;
         let keeps_body = matches!(status, 307 | 308) || !self.has_body();
+        if !trusted && keeps_body && !self.body.is_empty() {
+            // It may hold a client secret.
+            let text = format!("{} sends a request with a body on to {}", self.url.shown(), url.shown());
+            return Err(failure(NetErrorKind::Protocol, text));
+        }
         let headers = self.headers.iter().copied().filter(|(name, _)| {
-            let name = name.to_ascii_lowercase();
-            let harmless =
-                ["accept", "user-agent", "content-", "x-prometheus-"].iter().any(|start| name.starts_with(start));
-            (trusted || harmless) && (keeps_body || !name.starts_with("content-")) && name != "host"
+            let is = |other: &&str| name.eq_ignore_ascii_case(other);
+            let is_content = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("content-"));
+            (trusted || HARMLESS.iter().any(is)) && (keeps_body || !is_content) && !is(&"host")
         });
+        let mut route = self.route.clone();
+        if !trusted && route.tls.cert.is_some() {
+            let route = route.to_mut();
+            (route.tls.cert, route.tls.key) = (None, None);
+        }
         Ok(Self {
             method: if keeps_body { self.method } else { "GET" },
             headers: headers.collect(),
             body: if keeps_body { self.body } else { &[] },
-            route: self.route,
+            route,
             certificate_time: self.certificate_time,
             trusted,
             credentials: self.credentials.clone().filter(|_| trusted),

@@ -20,7 +20,7 @@ mod openmetrics;
 mod series;
 mod text;
 
-use crate::model::MetricType;
+use crate::model::{MetricType, TEXT_BYTES_MAX, push_shown};
 use cursor::{Cursor, Stop};
 pub use series::Series;
 
@@ -260,9 +260,8 @@ impl Exposition {
             text.push_str(", found the end of the line");
         } else {
             text.push_str(", found `");
-            for c in found.chars().take(FOUND_CHARS) {
-                if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-            }
+            let end = found.char_indices().nth(FOUND_CHARS).map_or(found.len(), |(at, _)| at);
+            push_shown(&mut text, &found[..end], TEXT_BYTES_MAX);
             text.push('`');
         }
         BadLine { line: self.line + lines_before, column, text, whole_page: false }

@@ -100,7 +100,7 @@ struct ErrorBody {
 }
 
 /// Texts of services are cut to so many bytes.
-const MAX_MESSAGE_BYTES: usize = 300;
+pub(super) const MAX_MESSAGE_BYTES: usize = 300;
 
 impl ServiceError {
     /// Reads an error of a JSON service; bodies that are not JSON give their text as the message.

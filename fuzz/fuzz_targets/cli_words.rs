@@ -23,7 +23,7 @@ fuzz_target!(|text: &str| {
             assert_eq!(since_ms(&ms.to_string()), Ok(ms));
             let written = rfc3339(ms);
             // Years with more than four digits are not read.
-            if written.len() == "2026-11-22T14:30:00Z".len() {
+            if written.len() == "2026-11-22T14:30:00Z".len() && written.ends_with('Z') {
                 assert_eq!(since_ms(&written), Ok(ms.div_euclid(1000) * 1000), "{written}");
             }
         }

@@ -6,7 +6,7 @@ use crate::env::{Env, Head};
 use crate::model::settings::UploadSettings;
 
 /// The longest text of a service's error, in bytes: code, status and message.
-pub const MAX_ERROR_BYTES: usize = 4 * 80 + 16 + answer::MAX_MESSAGE_BYTES + 3;
+pub const MAX_ERROR_BYTES: usize = answer::MAX_CODE_BYTES + 16 + answer::MAX_MESSAGE_BYTES + 3;
 
 /// Which events a PutLogEvents answer rejects.
 pub fn rejected(body: &[u8], events: u32) -> Rejected {

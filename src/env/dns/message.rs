@@ -434,6 +434,61 @@ mod tests {
     }
 
     #[test]
+    fn questions_are_those_of_a_dns_crate() {
+        for name in [
+            "a.example",
+            "a.example.",
+            "a..b",
+            "",
+            "My\\.Printer._ipp._tcp.local",
+            "a\\065\\\\b",
+            "x\\",
+            "x\\25",
+            "x\\256",
+        ] {
+            let theirs = Name::new(name).ok().map(|name| {
+                let mut packet = Packet::new_query(7);
+                packet.set_flags(PacketFlag::RECURSION_DESIRED);
+                packet.questions.push(Question::new(name, QTYPE::TYPE(TYPE::SRV), CLASS::IN.into(), false));
+                packet.build_bytes_vec().unwrap()
+            });
+            assert_eq!(question(7, name, DnsKind::Srv, true), theirs, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_fits_into_a_message_that_was_cut_counts_and_foreign_records_do_no_harm() {
+        let a = |address| ("www.example", RData::A(A { address }));
+        let mut bytes = reply(7, "www.example", DnsKind::A, vec![a(1), a(2), a(3)]);
+        bytes.truncate(bytes.len() - 3);
+        assert!(answer(&bytes, 7, "www.example", DnsKind::A, From::Server).is_none());
+        bytes[2] |= 2; // TC
+        let cut = answer(&bytes, 7, "www.example", DnsKind::A, From::Server).unwrap();
+        assert_eq!((cut.verdict, targets(&cut)), (Verdict::Truncated, vec![("0.0.0.1", 0), ("0.0.0.2", 0)]));
+
+        let mut bytes = reply(7, "www.example", DnsKind::A, vec![a(1), a(2)]);
+        let (first, last) = (bytes.len() - 32, bytes.len() - 16);
+        assert_eq!(bytes[first + 2..first + 4], [0, 1], "where the type is");
+        bytes[first + 2] = 0xff; // a type that nobody knows
+        let found = answer(&bytes, 7, "www.example", DnsKind::A, From::Server).unwrap();
+        assert_eq!(targets(&found), [("0.0.0.2", 0)]);
+        bytes[last + 5] = 3; // CHAOS
+        assert!(answer(&bytes, 7, "www.example", DnsKind::A, From::Server).unwrap().records.is_empty());
+    }
+
+    #[test]
+    fn names_have_no_circles_and_no_labels_of_unknown_kinds() {
+        let name = |message: &[u8], at: usize| Reader { message, at }.name();
+        assert_eq!(name(b"\x01a\x00\x02bc\xc0\x00", 3).as_deref(), Some("bc.a"));
+        assert_eq!(name(b"\xc0\x00", 0), None);
+        assert_eq!(name(b"\x01a\xc0\x00", 0), None);
+        assert_eq!(name(b"\x40a\x00", 0), None);
+        let label = [&b"\x40"[..], &[b'a'; 64], b"\x00"].concat();
+        assert_eq!(name(&label, 0), None, "64 bytes");
+        assert_eq!(name(b"\x03a.b\x00", 0).as_deref(), Some("a\\.b"));
+    }
+
+    #[test]
     fn multicast_answers_may_lack_id_and_question() {
         let mut packet = Packet::new_reply(0);
         let name = Name::new("pi.local").unwrap();

@@ -228,10 +228,8 @@ impl Decoder {
                 self.flags = d;
             }
             Step::ExtraLength => self.extra_bytes = u16::from_le_bytes([a, b]),
-            Step::HeaderCrc => {
-                if self.crc.clone().finalize() as u16 != u16::from_le_bytes([a, b]) {
-                    return Err("the header is damaged");
-                }
+            Step::HeaderCrc if self.crc.clone().finalize() as u16 != u16::from_le_bytes([a, b]) => {
+                return Err("the header is damaged");
             }
             Step::Trailer => {
                 let crc = std::mem::replace(&mut self.crc, CRC32.digest()).finalize();

@@ -23,7 +23,6 @@ pub(super) struct Deadline<'c> {
 }
 
 /// A body on its way to the parser.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, in a box")]
 pub(super) enum Body<'c, 't> {
     Plain(Page<'c, 't>),
     Gzip { decoder: Decoder, page: Page<'c, 't>, empty: bool },

@@ -10,7 +10,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-BUDGET_BYTES=2000000
+# 2,000,000 are the limit; the rest is left to the next compiler.
+BUDGET_BYTES=1980000
 ZIG=0.15.2
 ZIGBUILD=0.24.0
 TARGETS=("$@")
@@ -52,8 +53,9 @@ echo "$(/usr/bin/rustc -V), zig $ZIG"
 
 failed=0
 for target in "${TARGETS[@]}"; do
-    cargo zigbuild --quiet --release --locked --bin promwatch --target-dir target/zig --target "$target" \
-        -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size
+    LINK_TARGET=$target LINK_ZIG=$CARGO_ZIGBUILD_ZIG_PATH cargo-zigbuild rustc --quiet --release --locked --bin promwatch \
+        --target-dir target/zig --target "$target" -Z build-std=std,panic_abort -Z build-std-features=optimize_for_size \
+        -- -C "linker=$PWD/scripts/link-static.sh"
     mkdir -p "target/static/$target"
     binary=target/static/$target/promwatch
     cp "target/zig/$target/release/promwatch" "$binary"

@@ -17,6 +17,7 @@ pub mod config;
 pub mod convert;
 pub mod discovery;
 pub mod env;
+pub mod gzip;
 pub mod host;
 pub mod logger;
 pub mod model;

@@ -7,6 +7,9 @@ mod args;
 mod buffer;
 mod carry;
 mod check;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod once;
 mod run;
 mod status;

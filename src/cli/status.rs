@@ -42,7 +42,7 @@ pub(super) fn status(args: &Args, json: bool) -> u8 {
 
 /// Whether the agent that wrote the file is still there: its process, and a file that is fresh.
 fn is_running(status: &Status) -> bool {
-    let fresh = RealClock::new().wall_ms() - status.written_ms <= STALE_MS;
+    let fresh = RealClock::new().wall_ms().saturating_sub(status.written_ms) <= STALE_MS;
     fresh && RealDisk.stat(Path::new(&format!("/proc/{}", status.pid))).is_ok()
 }
 
@@ -60,7 +60,7 @@ fn status_file(args: &Args) -> Option<(PathBuf, Option<u32>)> {
     Some((state.status_file?.into(), writer))
 }
 
-fn describe(status: &Status) -> Lines {
+pub(super) fn describe(status: &Status) -> Lines {
     let mut out = Lines::default();
     out.line(format_args!(
         "promwatch {}, process {}, since {}",
@@ -72,7 +72,7 @@ fn describe(status: &Status) -> Lines {
         out.line(format_args!("NOT RUNNING: this was written at {}", rfc3339(status.written_ms)));
     }
     let events = &status.events;
-    let dropped: u64 = events.dropped.values().sum();
+    let dropped = events.dropped.values().fold(0, |sum: u64, count| sum.saturating_add(*count));
     out.line(format_args!(
         "events    {} produced = {} delivered + {} pending + {} dropped",
         events.produced, events.delivered, events.pending, dropped
@@ -155,4 +155,22 @@ fn describe(status: &Status) -> Lines {
 fn counts(by_reason: &BTreeMap<String, u64>) -> String {
     let counts: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     counts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::status::EventCounts;
+
+    #[test]
+    fn any_numbers_in_a_status_file_are_shown() {
+        let dropped = [("max_age", u64::MAX), ("refused", 1)].map(|(reason, count)| (reason.to_owned(), count));
+        let status = Status {
+            written_ms: i64::MIN,
+            started_ms: i64::MAX,
+            events: EventCounts { dropped: dropped.into(), ..EventCounts::default() },
+            ..Status::default()
+        };
+        assert!(describe(&status).0.contains(&format!("{} dropped", u64::MAX)));
+    }
 }

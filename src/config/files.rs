@@ -212,7 +212,8 @@ fn parse(file: &str, bytes: &[u8]) -> Result<Document, Box<Finding>> {
                 Some("yaml" | "yml") => "the Prometheus file is named in the agent's JSON, by prometheus_config_path",
                 _ => "of a folder every file but *.yaml and *.tmp is read as JSON, as in the CloudWatch agent",
             };
-            let position = Some((error.line(), error.column()));
+            // An error at the end of a line is at column 0 of the next one to serde_json.
+            let position = Some((error.line(), error.column().max(1)));
             Err(Box::new(Finding { position, ..fault(file, format!("not valid JSON: {text}"), fix) }))
         }
     }

@@ -104,15 +104,19 @@ pub(super) fn load(baselines: &mut Baselines, bytes: &[u8], now: Moment) -> Resu
     }
     let now_s = seconds(now.monotonic_ms);
     // Across a reboot only the wall clock can tell how long we were away; one that went back tells nothing.
-    let away_s =
-        if boot_id == now.boot_id { now_s - monotonic_s } else { now.wall_ms.saturating_sub(wall_ms) / 1000 }.max(0);
+    let away_s = if boot_id == now.boot_id {
+        now_s.saturating_sub(monotonic_s)
+    } else {
+        now.wall_ms.saturating_sub(wall_ms) / 1000
+    }
+    .max(0);
     let mut loaded = 0;
     while !fields.0.is_empty() {
         let key = [u64::from_le_bytes(fields.take()?), u64::from_le_bytes(fields.take()?)];
         let value = f64::from_le_bytes(fields.take()?);
         let own_ms = i64::from_le_bytes(fields.take()?);
         let age_s = i64::from(u32::from_le_bytes(fields.take()?));
-        let seen_s = i32::try_from(now_s - away_s - age_s).unwrap_or(i32::MIN);
+        let seen_s = i32::try_from(now_s.saturating_sub(away_s).saturating_sub(age_s)).unwrap_or(i32::MIN);
         loaded += usize::from(baselines.insert_missing(key, Baseline { value, own_ms, seen_s, scrape: 0 }));
     }
     Ok(loaded)
@@ -168,6 +172,21 @@ mod tests {
         assert_eq!(step_after_load(next_boot), Step::Delta(30.0, 3_610_000));
         let clock_went_back = Moment { wall_ms: 0, ..next_boot };
         assert_eq!(step_after_load(clock_went_back), Step::Delta(30.0, 10_000));
+    }
+
+    #[test]
+    fn any_time_in_a_sound_file_is_borne() {
+        for (at, bytes) in [(32, i64::MIN.to_le_bytes()), (32, i64::MAX.to_le_bytes()), (24, i64::MIN.to_le_bytes())] {
+            let mut saved = save(&table(), AT);
+            saved[at..at + 8].copy_from_slice(&bytes);
+            saved[HEADER_BYTES + ENTRY_BYTES - 4..HEADER_BYTES + ENTRY_BYTES].copy_from_slice(&u32::MAX.to_le_bytes());
+            let body_len = saved.len() - CRC_BYTES;
+            let checksum = CRC32C.checksum(&saved[..body_len]).to_le_bytes();
+            saved[body_len..].copy_from_slice(&checksum);
+            for boot_id in [AT.boot_id, [2; 16]] {
+                assert_eq!(load(&mut Baselines::new(0), &saved, Moment { boot_id, ..AT }), Ok(2));
+            }
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@
 
 mod dns;
 mod file;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod groups;
 mod http;
 mod populate;

@@ -167,7 +167,7 @@ fn fetch(
 
 /// RFC 6749 section 5.2: the error's code. All else in the body may quote the request, so it is not told, nor is what has
 /// not the form of a code.
-fn reason_of(body: &[u8]) -> Option<String> {
+pub(super) fn reason_of(body: &[u8]) -> Option<String> {
     let Value::Object(answer) = miniserde::json::from_str(std::str::from_utf8(body).ok()?).ok()? else { return None };
     match answer.get("error") {
         Some(Value::String(code)) if code.len() <= 40 && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
@@ -178,7 +178,7 @@ fn reason_of(body: &[u8]) -> Option<String> {
 }
 
 /// RFC 6749 section 5.1: the `Authorization` header's value, and the lifetime in milliseconds where one is given.
-fn token_of(body: &[u8]) -> Option<(String, Option<u64>)> {
+pub(super) fn token_of(body: &[u8]) -> Option<(String, Option<u64>)> {
     let Value::Object(answer) = miniserde::json::from_str(std::str::from_utf8(body).ok()?).ok()? else { return None };
     let text = |key: &str| match answer.get(key) {
         Some(Value::String(text)) => Some(text.as_str()),

@@ -8,6 +8,9 @@ mod clock;
 mod disk;
 mod disk_types;
 mod dns;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod glob;
 mod net;
 mod net_types;

@@ -38,6 +38,10 @@ fn memory(files: &Files<'_>, page: &mut Exposition<'_>) {
         let Some(value) = words.next().and_then(|word| word.parse::<f64>().ok()) else { continue };
         // `Active(anon)` is `node_memory_Active_anon`.
         let mut name = format!("node_memory_{}", key.replace('(', "_").replace(')', ""));
+        // What can be no metric's name would make the whole page unreadable.
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            continue;
+        }
         let scale = if words.next() == Some("kB") { 1024.0 } else { 1.0 };
         if scale > 1.0 {
             name.push_str("_bytes");

@@ -137,6 +137,14 @@ fn figures_of_the_kernel() {
 }
 
 #[test]
+fn a_line_of_meminfo_that_can_be_no_metric_is_left_out() {
+    let machine = Machine::new("meminfo", &[("proc/meminfo", "Mem Free: 5 kB\né: 1\nMemTotal:  1000 kB\n")]);
+    let page = machine.page(&mut Host::default());
+    let memory: Vec<&str> = page.lines().filter(|line| line.starts_with("node_memory")).collect();
+    assert_eq!(memory, ["node_memory_MemTotal_bytes 1024000"]);
+}
+
+#[test]
 fn figures_of_disks_interfaces_and_sensors() {
     let machine = Machine::new(
         "devices",

@@ -5,9 +5,8 @@ use super::content_type::format_of;
 use super::error::ScrapeErrorKind;
 use super::exposition::{BadLines, Exposition};
 use crate::env::{Clock, Head};
+use crate::gzip::{Broken, Decoder};
 use crate::model::settings::ScrapeJob;
-use flate2::write::MultiGzDecoder;
-use std::io::{self, Write};
 
 /// The most that a page may measure after decompression where the job has no `body_size_limit`, in bytes.
 pub const MAX_BODY_BYTES: u64 = 64 << 20;
@@ -24,10 +23,9 @@ pub(super) struct Deadline<'c> {
 }
 
 /// A body on its way to the parser.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, in a box")]
 pub(super) enum Body<'c, 't> {
     Plain(Page<'c, 't>),
-    Gzip { decoder: MultiGzDecoder<Page<'c, 't>>, empty: bool },
+    Gzip { decoder: Decoder, page: Page<'c, 't>, empty: bool },
 }
 
 impl<'c, 't> Body<'c, 't> {
@@ -46,7 +44,7 @@ impl<'c, 't> Body<'c, 't> {
         let page = Page::new(Exposition::new(format, job.skip_bad_lines), job, Some(deadline), collector);
         Ok(match head.header("content-encoding") {
             // Exactly this word, as in Prometheus; anything else is taken for plain text.
-            Some("gzip") => Self::Gzip { decoder: MultiGzDecoder::new(page), empty: true },
+            Some("gzip") => Self::Gzip { decoder: Decoder::new(), page, empty: true },
             _ => Self::Plain(page),
         })
     }
@@ -58,10 +56,12 @@ impl<'c, 't> Body<'c, 't> {
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Plain(page) => page.push(piece),
-            Self::Gzip { decoder, empty } => {
+            Self::Gzip { decoder, page, empty } => {
                 *empty &= piece.is_empty();
-                let written = decoder.write_all(piece);
-                written.map_err(|error| broken(decoder, &error))
+                decoder.push(piece, &mut |plain| page.push(plain)).map_err(|broken| match broken {
+                    Broken::Refused(failure) => failure,
+                    Broken::Damaged(text) => damaged(text),
+                })
             }
         }
     }
@@ -73,21 +73,17 @@ impl<'c, 't> Body<'c, 't> {
     pub fn finish(self) -> Result<Done, Failure> {
         match self {
             Self::Plain(page) => page.finish(),
-            Self::Gzip { empty: true, .. } => Err((ScrapeErrorKind::Encoding, "gzip: the body is empty".to_owned())),
-            Self::Gzip { mut decoder, .. } => match decoder.try_finish() {
-                Ok(()) => match decoder.finish() {
-                    Ok(page) => page.finish(),
-                    Err(error) => Err((ScrapeErrorKind::Encoding, format!("gzip: {error}"))),
-                },
-                Err(error) => Err(broken(&mut decoder, &error)),
-            },
+            Self::Gzip { empty: true, .. } => Err(damaged("the body is empty")),
+            Self::Gzip { decoder, page, .. } => {
+                decoder.finish().map_err(damaged)?;
+                page.finish()
+            }
         }
     }
 }
 
-fn broken(decoder: &mut MultiGzDecoder<Page<'_, '_>>, error: &io::Error) -> Failure {
-    let failure = decoder.get_mut().failure.take();
-    failure.unwrap_or_else(|| (ScrapeErrorKind::Encoding, format!("gzip: {error}")))
+fn damaged(text: &str) -> Failure {
+    (ScrapeErrorKind::Encoding, format!("gzip: {text}"))
 }
 
 /// What a complete body gave besides the samples.
@@ -104,7 +100,6 @@ pub(super) struct Page<'c, 't> {
     bytes: u64,
     limit_bytes: u64,
     limit_is_ours: bool,
-    failure: Option<Failure>,
 }
 
 impl<'c, 't> Page<'c, 't> {
@@ -116,7 +111,7 @@ impl<'c, 't> Page<'c, 't> {
     ) -> Self {
         let limit_is_ours = job.limits.body_bytes == 0;
         let limit_bytes = if limit_is_ours { MAX_BODY_BYTES } else { job.limits.body_bytes };
-        Self { exposition, collector, deadline, bytes: 0, limit_bytes, limit_is_ours, failure: None }
+        Self { exposition, collector, deadline, bytes: 0, limit_bytes, limit_is_ours }
     }
 
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Failure> {
@@ -144,21 +139,5 @@ impl<'c, 't> Page<'c, 't> {
     fn bad(line: super::exposition::BadLine) -> Failure {
         let kind = if line.whole_page { ScrapeErrorKind::Limit } else { ScrapeErrorKind::Parse };
         (kind, line.to_string())
-    }
-}
-
-impl Write for Page<'_, '_> {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        match self.push(piece) {
-            Ok(()) => Ok(piece.len()),
-            Err(failure) => {
-                self.failure = Some(failure);
-                Err(io::Error::other("refused"))
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -20,6 +20,9 @@ mod collector;
 mod content_type;
 mod error;
 pub mod exposition;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod report;
 mod request;
 mod textfile;

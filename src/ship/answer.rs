@@ -41,11 +41,10 @@ pub(super) fn rejected(body: &[u8], events: u32) -> Rejected {
     };
     // The starts are inclusive and the ends exclusive.
     let too_old = info.too_old_end.unwrap_or(0).min(events);
-    Rejected {
-        too_old,
-        too_new: info.too_new_start.map_or(0, |start| events.saturating_sub(start)),
-        expired: info.expired_end.unwrap_or(0).min(events).saturating_sub(too_old),
-    }
+    let expired_end = info.expired_end.unwrap_or(0).min(events).max(too_old);
+    // An event is rejected once, though a confused answer may name it at both ends.
+    let too_new = info.too_new_start.map_or(0, |start| events.saturating_sub(start.max(expired_end)));
+    Rejected { too_old, too_new, expired: expired_end - too_old }
 }
 
 /// An error as a service put it.
@@ -100,7 +99,8 @@ struct ErrorBody {
 }
 
 /// Texts of services are cut to so many bytes.
-const MAX_MESSAGE_BYTES: usize = 300;
+pub(super) const MAX_MESSAGE_BYTES: usize = 300;
+pub(super) const MAX_CODE_BYTES: usize = 80;
 
 impl ServiceError {
     /// Reads an error of a JSON service; bodies that are not JSON give their text as the message.
@@ -133,7 +133,9 @@ impl ServiceError {
             message.truncate(cut);
             message.push('…');
         }
-        Self { status: head.status, code: code.chars().take(80).collect(), message, asked: asked(head) }
+        // A code is one word; whatever else stands there is not shown.
+        let code = code.chars().take_while(char::is_ascii_graphic).take(MAX_CODE_BYTES).collect();
+        Self { status: head.status, code, message, asked: asked(head) }
     }
 
     /// What to make of it. Codes come first, statuses second: CloudWatch Logs answers 400 for nearly everything.
@@ -310,6 +312,7 @@ mod tests {
         assert_eq!(error(&[("x-amzn-errortype", "X:http")], r#"{"message":"m"}"#), pair("X", "m"));
         assert_eq!(error(&[], "not\njson\n"), pair("", "not json"));
         assert_eq!(error(&[], ""), pair("", ""));
+        assert_eq!(error(&[], r#"{"__type":"a\u001bb","message":"c\u0007"}"#), pair("a", "c "), "control characters");
         let explained = r#"{"__type":"X","message":"Wrong.\n\nThe Canonical String for this request should have been\n'POST\n/\n\nx-amz-security-token:hunter2'"}"#;
         assert_eq!(error(&[], explained), pair("X", "Wrong."));
         let long = ServiceError::from_json(&head(400, &[]), "é".repeat(10_000).as_bytes());
@@ -333,6 +336,14 @@ mod tests {
             (10, 0, 0)
         );
         assert_eq!(rejected(r#"{"rejectedLogEventsInfo":null}"#), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_event_is_rejected_once_though_the_answer_names_it_at_both_ends() {
+        let both = r#"{"rejectedLogEventsInfo":{"tooNewLogEventStartIndex":1,"tooOldLogEventEndIndex":4,"expiredLogEventEndIndex":6}}"#;
+        assert_eq!(rejected(both.as_bytes(), 10), Rejected { too_old: 4, too_new: 4, expired: 2 });
+        let none_left = r#"{"rejectedLogEventsInfo":{"tooNewLogEventStartIndex":0,"tooOldLogEventEndIndex":10}}"#;
+        assert_eq!(rejected(none_left.as_bytes(), 10), Rejected { too_old: 10, too_new: 0, expired: 0 });
     }
 
     #[test]

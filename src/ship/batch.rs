@@ -1,11 +1,8 @@
 //! One PutLogEvents body: what fits in, and its bytes.
 
+use crate::gzip;
 use crate::model::batch::{BatchLimits, EVENT_BYTES_MAX, Fill};
 use crate::model::{Event, StreamKey, push_integer};
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
-use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 /// Measured on the bodies of the golden node_exporter cases (36 of 15.5 kB, x86-64, size-optimised): level 1 makes 13.7 %
@@ -13,8 +10,6 @@ use std::rc::Rc;
 const GZIP_LEVEL: u32 = 5;
 /// JSON is handed to the compressor in pieces of about this size.
 const PIECE_BYTES: usize = 16 << 10;
-/// More than any legal batch can come to: a control character takes six bytes of JSON.
-const MAX_PLAIN_BYTES: u64 = 8 << 20;
 
 /// A rule of the API that a batch breaks for certain; it is not even sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +98,7 @@ impl Batch {
 
     /// The body as JSON, for a service that takes no gzip.
     pub(super) fn plain_body(&self) -> Vec<u8> {
-        if self.gzip { inflate(&self.body) } else { self.body.clone() }
+        if self.gzip { gzip::decode(&self.body) } else { self.body.clone() }
     }
 }
 
@@ -129,16 +124,12 @@ struct Body {
 
 enum Sink {
     Plain(Vec<u8>),
-    Gzip(GzEncoder<Vec<u8>>),
+    Gzip(gzip::Encoder),
 }
 
 impl Body {
     fn new(compress: bool) -> Self {
-        let sink = if compress {
-            Sink::Gzip(GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL)))
-        } else {
-            Sink::Plain(Vec::new())
-        };
+        let sink = if compress { Sink::Gzip(gzip::Encoder::new(GZIP_LEVEL)) } else { Sink::Plain(Vec::new()) };
         Self { text: String::with_capacity(PIECE_BYTES + 4096), plain_bytes: 0, sink }
     }
 
@@ -152,7 +143,7 @@ impl Body {
         self.plain_bytes += self.text.len() as u64;
         match &mut self.sink {
             Sink::Plain(body) => body.extend_from_slice(self.text.as_bytes()),
-            Sink::Gzip(encoder) => no_io_error(encoder.write_all(self.text.as_bytes())),
+            Sink::Gzip(encoder) => encoder.write(self.text.as_bytes()),
         }
         self.text.clear();
     }
@@ -163,22 +154,11 @@ impl Body {
         match self.sink {
             Sink::Plain(body) => (body, false),
             Sink::Gzip(encoder) => {
-                let body = no_io_error(encoder.finish());
-                if (body.len() as u64) < self.plain_bytes { (body, true) } else { (inflate(&body), false) }
+                let body = encoder.finish();
+                if (body.len() as u64) < self.plain_bytes { (body, true) } else { (gzip::decode(&body), false) }
             }
         }
     }
-}
-
-/// A vector takes every write, and what we compressed ourselves decompresses.
-fn no_io_error<T>(result: io::Result<T>) -> T {
-    result.expect("memory takes every write")
-}
-
-fn inflate(gzip: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::new();
-    no_io_error(GzDecoder::new(gzip).take(MAX_PLAIN_BYTES).read_to_end(&mut plain));
-    plain
 }
 
 /// A JSON string: runs of ordinary characters are copied whole.

@@ -31,6 +31,9 @@ mod backoff;
 mod batch;
 mod credentials;
 mod endpoint;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod request;
 mod shipper;
 mod sign;

@@ -53,7 +53,8 @@ fn a_container_reads_its_folder_and_else_a_variable() {
 fn bad_json_is_shown_by_line_and_column() {
     for (text, wanted) in [
         ("{\n  \"agent\": {},\n}", "/etc/agent.json:3:1: not valid JSON: trailing comma"),
-        ("", "/etc/agent.json:1:0: not valid JSON: EOF while parsing a value"),
+        ("", "/etc/agent.json:1:1: not valid JSON: EOF while parsing a value"),
+        ("{\"a\": \"b\nc\"}", "/etc/agent.json:2:1: not valid JSON: control character"),
         ("[]", "must hold one JSON object"),
         ("{} x", "not valid JSON: trailing characters"),
     ] {

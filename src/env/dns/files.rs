@@ -144,7 +144,7 @@ pub(super) fn from_hosts(path: &Path, name: &str) -> Vec<IpAddr> {
     }
 }
 
-fn addresses_of(hosts: &[u8], name: &str) -> Vec<IpAddr> {
+pub(super) fn addresses_of(hosts: &[u8], name: &str) -> Vec<IpAddr> {
     let mut found = Vec::new();
     for line in hosts.split(|&byte| byte == b'\n') {
         let Ok(line) = std::str::from_utf8(line) else { continue };

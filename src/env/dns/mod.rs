@@ -10,6 +10,8 @@
 
 mod ask;
 mod files;
+#[cfg(debug_assertions)]
+pub(super) mod fuzzing;
 mod mdns;
 mod message;
 

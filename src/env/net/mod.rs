@@ -13,6 +13,8 @@
 
 mod call;
 mod connect;
+#[cfg(debug_assertions)]
+pub(super) mod fuzzing;
 mod link;
 mod patience;
 mod provider;

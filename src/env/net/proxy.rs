@@ -41,7 +41,7 @@ impl Proxy {
     }
 
     /// `[http://][user:password@]host[:port]`. No error holds the text: it may hold a password.
-    fn parse(text: &str) -> Result<Self, NetError> {
+    pub(super) fn parse(text: &str) -> Result<Self, NetError> {
         let bad = |why: &str| failure(NetErrorKind::Config, format!("the proxy's URL is no good: {why}"));
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,

@@ -10,8 +10,8 @@ use crate::env::clock::wall_ms;
 use crate::env::{CertificateTime, NetError, NetErrorKind, Stamp};
 use crate::model::settings::TlsSettings;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -96,13 +96,10 @@ impl TlsConfigs {
             .with_protocol_versions(&versions)
             .map_err(|error| config_error(format!("TLS versions: {error}")))?;
         let verifier: Arc<dyn ServerCertVerifier> = if settings.insecure_skip_verify {
-            Arc::new(AcceptAny(Arc::clone(&self.provider)))
+            Arc::new(AcceptAny(self.provider.signature_verification_algorithms))
         } else {
             let (roots, given) = roots(settings)?;
-            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-                .build()
-                .map_err(|error| config_error(format!("certificates to trust: {error}")))?;
-            Arc::new(DateJudge { inner, given, any_time })
+            Arc::new(DateJudge { roots, algorithms: self.provider.signature_verification_algorithms, given, any_time })
         };
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match (&settings.cert, &settings.key) {
@@ -225,23 +222,37 @@ impl TimeProvider for JudgeTime {
     }
 }
 
-/// The ordinary rules, and beside them: an error is about dates only when nothing but dates stands in the way, and with `any_time`
+/// The ordinary rules, as rustls' own verifier has them (which is not used: it brings certificate revocation lists, and nobody gives
+/// any), and beside them: an error is about dates only when nothing but dates stands in the way, and with `any_time`
 /// such a certificate passes; a server's own certificate may be given as its authority.
 #[derive(Debug)]
 struct DateJudge {
-    inner: Arc<WebPkiServerVerifier>,
+    roots: RootCertStore,
+    algorithms: WebPkiSupportedAlgorithms,
     given: Vec<CertificateDer<'static>>,
     any_time: bool,
 }
 
 impl DateJudge {
+    fn judge(
+        &self,
+        cert: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let cert = ParsedCertificate::try_from(cert)?;
+        verify_server_cert_signed_by_trust_anchor(&cert, &self.roots, intermediates, now, self.algorithms.all)?;
+        verify_server_name(&cert, name)
+    }
+
     /// `openssl req -x509`, with which many exporters are set up, makes a certificate that is its own authority. webpki accepts none
     /// as a server's; Go and OpenSSL do when it is trusted itself, and so must we.
     fn judge_given(&self, cert: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
         if !self.given.iter().any(|given| given.as_ref() == cert.as_ref()) {
             return Err(CertificateError::UnknownIssuer.into());
         }
-        rustls::client::verify_server_name(&ParsedCertificate::try_from(cert)?, name)?;
+        verify_server_name(&ParsedCertificate::try_from(cert)?, name)?;
         let (not_before, not_after) = validity(cert).ok_or(CertificateError::BadEncoding)?;
         if now < not_before {
             return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
@@ -259,14 +270,14 @@ impl ServerCertVerifier for DateJudge {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let judge = |time| match self.judge_given(end_entity, server_name, time) {
             Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, time)
+                self.judge(end_entity, intermediates, server_name, time)
             }
-            outcome => outcome.map(|()| ServerCertVerified::assertion()),
+            outcome => outcome,
         };
         let mut outcome = judge(now);
         let mut by_dates = None;
@@ -278,7 +289,7 @@ impl ServerCertVerifier for DateJudge {
         }
         match (outcome, by_dates) {
             (Ok(_), Some(error)) if !self.any_time => Err(Error::InvalidCertificate(error)),
-            (outcome, _) => outcome,
+            (outcome, _) => outcome.map(|()| ServerCertVerified::assertion()),
         }
     }
 
@@ -288,7 +299,7 @@ impl ServerCertVerifier for DateJudge {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -297,11 +308,11 @@ impl ServerCertVerifier for DateJudge {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -360,7 +371,7 @@ fn date(kind: u8, text: &[u8]) -> Option<UnixTime> {
 
 /// `insecure_skip_verify`: any certificate, but the other side must hold its key.
 #[derive(Debug)]
-struct AcceptAny(Arc<CryptoProvider>);
+struct AcceptAny(WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
@@ -380,7 +391,7 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &self.0)
     }
 
     fn verify_tls13_signature(
@@ -389,11 +400,11 @@ impl ServerCertVerifier for AcceptAny {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.supported_schemes()
     }
 }
 

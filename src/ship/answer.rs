@@ -124,9 +124,10 @@ impl ServiceError {
     }
 
     fn new(head: &Head, code: &str, message: &str) -> Self {
-        // A refused signature is explained by the canonical request, session token included.
-        let message = message.split("The Canonical String").next().unwrap_or_default().trim_end();
         let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        // A refused signature is explained by the canonical request, session token included.
+        let explained = message.find("The Canonical String").unwrap_or(message.len());
+        message.truncate(message.get(..explained).unwrap_or_default().trim_end().len());
         if let Some(cut) = (0..=MAX_MESSAGE_BYTES).rev().find(|at| message.is_char_boundary(*at))
             && cut < message.len()
         {
@@ -312,9 +313,11 @@ mod tests {
         assert_eq!(error(&[("x-amzn-errortype", "X:http")], r#"{"message":"m"}"#), pair("X", "m"));
         assert_eq!(error(&[], "not\njson\n"), pair("", "not json"));
         assert_eq!(error(&[], ""), pair("", ""));
-        assert_eq!(error(&[], r#"{"__type":"a\u001bb","message":"c\u0007"}"#), pair("a", "c "), "control characters");
+        assert_eq!(error(&[], r#"{"__type":"a\u001bb","message":"c\u0007"}"#), pair("a", "c"), "control characters");
         let explained = r#"{"__type":"X","message":"Wrong.\n\nThe Canonical String for this request should have been\n'POST\n/\n\nx-amz-security-token:hunter2'"}"#;
         assert_eq!(error(&[], explained), pair("X", "Wrong."));
+        let broken = explained.replace("The Canonical", "The\\nCanonical");
+        assert_eq!(error(&[], &broken), pair("X", "Wrong."), "a line that ends elsewhere");
         let long = ServiceError::from_json(&head(400, &[]), "é".repeat(10_000).as_bytes());
         assert!(long.message.len() <= MAX_MESSAGE_BYTES + 3);
     }

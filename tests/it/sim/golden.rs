@@ -1,6 +1,7 @@
 //! Every recorded case through the whole agent, to what the strict CloudWatch Logs has stored.
 
 use super::*;
+use std::collections::BTreeMap;
 use crate::golden::compare::{Case, Delivered};
 
 fn replay(case: &Case) -> Result<(), String> {
@@ -10,6 +11,7 @@ fn replay(case: &Case) -> Result<(), String> {
     let prometheus = case.prometheus_yaml.replace("@DIR@", "/etc");
     let mut device = Device::with_files(7, &json.to_string(), &prometheus);
     device.net.cloud.borrow_mut().region = "us-east-1".to_owned();
+    device.watch.identities = false;
     for (port, answers) in &case.targets {
         let page = |answer: &crate::golden::compare::Answer| {
             (answer.status, answer.content_type.clone().unwrap_or_default(), answer.body.clone())

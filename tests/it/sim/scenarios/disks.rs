@@ -1,0 +1,114 @@
+//! Disks that are full, slow, read-only, dead or gone.
+
+use super::super::*;
+
+#[test]
+fn memory_only_keeps_the_latest_and_counts_the_rest() {
+    let mut device = Device::new(12, "5s", r#"{"state_dir": null, "buffer": {"memory_bytes": "64KiB"}}"#);
+    device.net.link.set(Link::Refused);
+    device.start();
+    device.run_ms(2 * 3_600_000);
+    let (counts, pending) = device.agent.as_ref().unwrap().counts();
+    assert!(pending > 100 && counts.dropped_total() > 100, "{counts:?} {pending}");
+    device.net.link.set(Link::Up(50));
+    device.drain(600_000);
+    device.run_ms(30_000);
+    device.check_server();
+    let cloud = device.net.cloud.borrow();
+    let markers =
+        cloud.events(GROUP, "sim").iter().filter(|event| event.message.contains(r#""promwatch":"lost""#)).count();
+    assert!(markers >= 1, "a marker event says what was lost");
+}
+
+#[test]
+fn a_full_disk_falls_back_to_memory_and_returns_to_disk_when_it_heals() {
+    let mut device = Device::new(13, "5s", STATE);
+    device.start();
+    device.run_ms(20_000);
+    device.net.link.set(Link::Refused);
+    device.run_ms(60_000);
+    let used = device.disk.used_bytes();
+    device.disk.set_faults(crate::sim_disk::Faults { capacity: Some(used + 700), ..Default::default() });
+    device.run_ms(120_000);
+    let status = device.status();
+    assert_eq!(status.disk.buffer, "memory", "{:?}", status.disk);
+    assert!(status.backlog.memory_events > 10);
+    device.disk.set_faults(crate::sim_disk::Faults::default());
+    device.run_ms(120_000);
+    let status = device.status();
+    assert_eq!((status.disk.buffer.as_str(), status.backlog.memory_events), ("disk", 0), "{:?}", status.disk);
+    device.net.link.set(Link::Up(50));
+    device.drain(900_000);
+    device.run_ms(30_000);
+    device.check_server();
+    let (gauges, times) = (device.stored_gauges(), device.scrape_times());
+    assert!(gauges.len() + 2 >= times.len(), "{} of {}", gauges.len(), times.len());
+    assert!(gauges.values().all(|stored| stored.len() == 1), "nothing is there twice");
+}
+
+#[test]
+fn a_disk_that_fails_for_good_stops_no_scrape_and_no_delivery() {
+    let mut device = Device::new(14, "5s", STATE);
+    device.start();
+    device.run_ms(20_000);
+    device.net.link.set(Link::Refused);
+    device.run_ms(30_000);
+    let from = device.disk.operations();
+    device.disk.set_faults(crate::sim_disk::Faults { eio_from: Some(from), ..Default::default() });
+    device.run_ms(300_000);
+    device.net.link.set(Link::Up(50));
+    device.run_ms(300_000);
+    let gauges = device.stored_gauges();
+    // What was on the disk already cannot be read any more; everything since then is there.
+    assert!(gauges.len() + 12 >= device.scrape_times().len(), "{} of {}", gauges.len(), device.scrape_times().len());
+}
+
+#[test]
+fn a_read_only_state_directory_means_memory() {
+    let mut device = Device::new(15, "5s", STATE);
+    device.disk.set_faults(crate::sim_disk::Faults { read_only: true, ..Default::default() });
+    device.start();
+    device.run_ms(300_000);
+    device.check_server();
+    assert!(device.stored_gauges().len() + 2 >= device.scrape_times().len());
+}
+
+#[test]
+fn a_page_larger_than_the_memory_lane_is_not_written_to_disk_while_the_link_is_up() {
+    let mut device = Device::new(23, "10s", r#"{"state_dir": "/state", "buffer": {"memory_bytes": "64KiB"}}"#);
+    let more: String = (0..4_000).map(|i| format!("m{{i=\"{i}\"}} {i}\n")).collect();
+    device.net.exporters.borrow_mut().get_mut("exporter:9100").unwrap().more = format!("# TYPE m gauge\n{more}");
+    device.start();
+    device.run_ms(30_000);
+    let written = device.disk.written_bytes();
+    device.run_ms(300_000);
+    assert_eq!(device.disk.written_bytes(), written);
+    device.check_server();
+    assert!(device.stored_gauges().len() + 2 >= device.scrape_times().len());
+}
+
+/// What a dying card costs: syncs that block for seconds make scrapes late by as much, and nothing is lost by it. The
+/// figures are in docs/delivery-guarantees.md.
+#[test]
+fn a_sync_that_blocks_makes_scrapes_late_and_loses_nothing() {
+    for fsync_ms in [0, 3_000, 30_000] {
+        let mut device = Device::new(24, "10s", STATE);
+        device.start();
+        device.run_ms(30_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(60_000);
+        device.fsync_ms = fsync_ms;
+        device.run_ms(600_000);
+        device.fsync_ms = 0;
+        device.net.link.set(Link::Up(50));
+        device.drain(900_000);
+        device.run_ms(30_000);
+        device.check_server();
+        let times = device.scrape_times();
+        let longest_ms = times.windows(2).skip(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        println!("each sync blocks for {fsync_ms} ms: at most {longest_ms} ms between scrapes of 10 s");
+        // A record's file and its folders: three syncs at the most in one unit of work, then the next scrape is due.
+        assert!(longest_ms <= 10_000 + 4 * fsync_ms.cast_signed() + 200, "{longest_ms}");
+        assert!(device.stored_gauges().len() + 2 >= times.len());
+    }
+}

@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 /// Reasons that have to do with an event's age.
 const AGED: [DropReason; 5] =
     [DropReason::MaxAge, DropReason::Expired, DropReason::TooOld, DropReason::TooNew, DropReason::PastRetention];
-/// A body that ran out of time this often may be cut in halves.
+/// A body that ran out of time this often may be cut in halves, whether it was too large for the link or stored each time.
 const TIMEOUTS_MAX: u64 = 3;
 
 /// How a process ended.
@@ -49,8 +49,6 @@ struct Open {
     sha256: String,
     stream: String,
     identities: HashSet<u64>,
-    /// Time-outs of the network when it was first sent.
-    timeouts: u64,
 }
 
 /// The last stored copy of an event.
@@ -86,6 +84,8 @@ pub struct Watch {
     stopped_with: Option<u64>,
     stored: HashMap<String, HashMap<u64, Copy>>,
     open: Vec<Open>,
+    /// Time-outs of the network when the last answer had arrived.
+    timeouts: u64,
     /// What the agent could know of the time, last: boot, error of the wall clock, confirmed or not.
     knowledge: (u8, i64, bool),
     /// Receipts when that changed. A message that is made anew after a crash may tell another time then.
@@ -100,7 +100,7 @@ impl Watch {
             identities: true,
             nothing_ages: true,
             counts_last: true,
-            cut_window_ms: sync_interval_ms.cast_signed() + 2_000,
+            cut_window_ms: sync_interval_ms.cast_signed() + 2_500,
             crashes: Vec::new(),
             looked: 0,
             acknowledged: 0,
@@ -110,6 +110,7 @@ impl Watch {
             stopped_with: None,
             stored: HashMap::new(),
             open: Vec::new(),
+            timeouts: 0,
             knowledge: (0, 0, false),
             changes: Vec::new(),
         }
@@ -213,6 +214,7 @@ impl Watch {
             }
             if receipt.outcome == Outcome::Acknowledged {
                 self.last_acknowledged = Some(self.looked);
+                self.timeouts = timeouts;
             }
             self.looked += 1;
         }
@@ -269,7 +271,7 @@ impl Watch {
     /// A lost answer: the same body again, byte for byte, until there is an answer.
     fn note_body(&mut self, receipt: &Receipt, timeouts: u64, cloud: &FakeCloudWatch) {
         let identities: HashSet<u64> = receipt.identities.iter().flatten().copied().collect();
-        let name = &self.name;
+        let (name, timed_out) = (&self.name, timeouts - self.timeouts);
         self.open.retain(|open| {
             if open.sha256 == receipt.sha256 {
                 return receipt.outcome == Outcome::Lost;
@@ -277,7 +279,7 @@ impl Watch {
             if open.stream != receipt.stream || open.identities.is_disjoint(&identities) {
                 return true;
             }
-            let cut = timeouts - open.timeouts >= TIMEOUTS_MAX && identities.is_subset(&open.identities);
+            let cut = timed_out >= TIMEOUTS_MAX && identities.is_subset(&open.identities);
             assert!(
                 cut,
                 "{name}: request {} to {} holds events of a body whose answer was lost, and is another body{}",
@@ -290,8 +292,7 @@ impl Watch {
         let is_new = !self.open.iter().any(|open| open.sha256 == receipt.sha256);
         if receipt.outcome == Outcome::Lost && is_new {
             let (sha256, stream) = (receipt.sha256.clone(), receipt.stream.clone());
-            // A time-out of this very request is in the count already.
-            self.open.push(Open { sha256, stream, identities, timeouts: timeouts.saturating_sub(1) });
+            self.open.push(Open { sha256, stream, identities });
         }
     }
 }
@@ -303,10 +304,13 @@ fn last_requests(cloud: &FakeCloudWatch) -> String {
         let (action, sha256, code) = (&seen.action, &seen.body_sha256[..8], &seen.code);
         let receipt = cloud.receipts.iter().find(|receipt| receipt.request == request);
         let (outcome, stream) = receipt.map_or((None, ""), |receipt| (Some(receipt.outcome), &receipt.stream));
-        let first = receipt.and_then(|receipt| receipt.identities.first().copied().flatten());
+        let identities = receipt.map_or(&[][..], |receipt| &receipt.identities);
+        let ends = (identities.first().copied().flatten(), identities.last().copied().flatten());
         text += &format!(
-            "\n    {request} at {}: {action} {stream} {sha256}, {} events from {first:?}: {} {code} {outcome:?}",
-            seen.at_ms, seen.events, seen.status
+            "\n    {request} at {}: {action} {stream} {sha256}, {} events {ends:?}: {} {code} {outcome:?}",
+            seen.at_ms,
+            identities.len(),
+            seen.status
         );
     }
     text

@@ -109,7 +109,7 @@ fn count(case: &Case) {
     device.watch.name.clone_from(&case.name);
     device.watch.nothing_ages = false;
     // Some answers lie about what they did; the counts believe them.
-    device.watch.identities = false;
+    (device.watch.identities, device.watch.honest) = (false, false);
     (case.prepare)(&mut device);
     device.start();
     let begun_ms = device.clock.monotonic_ms.get();

@@ -1,6 +1,7 @@
 //! Clocks that are wrong, and what sets them.
 
 use super::super::*;
+use crate::cloudwatch::{Date, Fault};
 
 #[test]
 fn a_clock_that_is_set_after_boot_moves_what_has_not_been_sent() {
@@ -144,4 +145,179 @@ fn expired_events_are_dropped_restamped_or_kept_as_the_user_chose() {
             _ => assert!(counts.dropped_total() == 0 && pending >= 18, "{counts:?} {pending}"),
         }
     }
+}
+
+/// A device whose pages have more than one event.
+fn counted(seed: u64, interval: &str, promwatch: &str) -> Device {
+    let device = Device::new(seed, interval, promwatch);
+    device.net.exporters.borrow_mut().insert("exporter:9100".to_owned(), Exporter::sized("sim", &[3, 40]));
+    device
+}
+
+/// Everything is there, at the right time, and nothing was dropped.
+fn all_is_there(device: &mut Device, interval_ms: i64) {
+    device.settle(3_600_000);
+    device.check_server();
+    device.check_all_there();
+    device.check_times(interval_ms);
+    let (counts, _) = device.agent.as_ref().unwrap().counts();
+    assert_eq!(counts.dropped_total(), 0, "{}: {counts:?}", device.watch.name);
+}
+
+#[test]
+fn a_clock_behind_by_more_than_max_age_drops_nothing_young() {
+    let hour = r#"{"state_dir": "/state", "buffer": {"max_age": "1h"}}"#;
+    let cases = [STATE, hour].into_iter().flat_map(|promwatch| {
+        [BEGIN_MS, 20 * DAY_MS, 3 * HOUR_MS].into_iter().map(move |behind_ms| (promwatch, behind_ms))
+    });
+    each(cases, |(promwatch, behind_ms)| {
+        let mut device = counted(50, "5s", promwatch);
+        device.watch.name = format!("behind by {behind_ms}, {promwatch}");
+        device.clock.wall_error_ms.set(-behind_ms);
+        device.start();
+        // AWS's Date is the only time there is; then an outage, and a restart in it.
+        device.run_ms(120_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(300_000);
+        device.stop();
+        device.clock.pass(10_000);
+        device.start();
+        device.run_ms(300_000);
+        device.net.link.set(Link::Up(50));
+        device.run_ms(60_000);
+        all_is_there(&mut device, 5_000);
+    });
+}
+
+#[test]
+fn a_reboot_with_a_clock_ahead_drops_no_backlog() {
+    let cases = [false, true].into_iter().flat_map(|by_ntp| [End::Stop, End::PowerCut].map(|end| (by_ntp, end)));
+    each(cases, |(by_ntp, end)| {
+        let mut device = counted(51, "5s", STATE);
+        device.watch.name = format!("mended by NTP {by_ntp}, after {end:?}");
+        device.clock.set_by_ntp(0);
+        device.start();
+        device.run_ms(60_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(600_000);
+        device.reboot(*end, HOUR_MS, BootClock::Ahead(30 * DAY_MS));
+        device.run_ms(300_000);
+        if *by_ntp {
+            device.clock.set_by_ntp(0);
+            device.run_ms(120_000);
+        }
+        device.net.link.set(Link::Up(50));
+        device.run_ms(60_000);
+        all_is_there(&mut device, 5_000);
+    });
+}
+
+#[test]
+fn what_is_old_by_the_true_time_is_dropped_and_nothing_else() {
+    // A backlog of two hours when max_age is one: exactly the first hour may go.
+    for ahead_ms in [0, 30 * DAY_MS] {
+        let mut device = counted(52, "60s", r#"{"state_dir": "/state", "buffer": {"max_age": "1h"}}"#);
+        device.watch.nothing_ages = false;
+        device.clock.set_by_ntp(0);
+        device.start();
+        device.run_ms(60_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(1_800_000);
+        device.reboot(End::Stop, HOUR_MS / 2, BootClock::Ahead(ahead_ms));
+        device.run_ms(600_000);
+        device.clock.set_by_ntp(0);
+        device.run_ms(600_000);
+        device.net.link.set(Link::Up(50));
+        device.run_ms(60_000);
+        let now_ms = device.clock.true_ms();
+        device.settle(3_600_000);
+        device.check_every_event_is_somewhere();
+        let exporters = device.net.exporters.borrow();
+        let exporter = &exporters["exporter:9100"];
+        for (index, time_ms) in exporter.times_ms.iter().enumerate().skip(2) {
+            let identity = exporter.identities(index as u64 + 1).next().unwrap();
+            let is_there = device.watch.copies("sim", identity) > 0;
+            let age_ms = now_ms - time_ms;
+            assert!(is_there || age_ms > HOUR_MS, "ahead by {ahead_ms}: scrape {index} is {age_ms} ms old and lost");
+        }
+    }
+}
+
+#[test]
+fn one_answer_with_a_wrong_date_drops_nothing() {
+    let dates = [
+        Date::Off(30 * DAY_MS),
+        Date::Off(-30 * DAY_MS),
+        Date::At(0),
+        Date::Text("Thu, 01 Jan 1970 00:00:00 GMT".to_owned()),
+        Date::Text("yesterday".to_owned()),
+        Date::Missing,
+    ];
+    let cases = dates.into_iter().flat_map(|date| [false, true].map(|synchronised| (date.clone(), synchronised)));
+    each(cases, |(date, synchronised)| {
+        let mut device = counted(53, "5s", STATE);
+        device.watch.name = format!("{date:?}, NTP {synchronised}");
+        device.clock.synchronised.set(*synchronised);
+        device.start();
+        device.run_ms(60_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(300_000);
+        device.net.cloud.borrow_mut().fail(None, 1, Fault::Date(date.clone()));
+        device.net.cloud.borrow_mut().fail(None, 3, Fault::Throttle(None));
+        device.net.link.set(Link::Up(50));
+        device.run_ms(120_000);
+        all_is_there(&mut device, 5_000);
+    });
+}
+
+#[test]
+fn one_connection_with_a_wrong_clock_is_not_believed() {
+    for wrong_ms in [30 * DAY_MS, -30 * DAY_MS, -BEGIN_MS, 3 * HOUR_MS] {
+        let mut device = counted(54, "5s", STATE);
+        device.watch.name = format!("a connection that is {wrong_ms} ms off");
+        device.net.date_offsets_ms.borrow_mut().extend([0, wrong_ms, 0]);
+        device.start();
+        device.run_ms(60_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(300_000);
+        device.net.link.set(Link::Up(50));
+        device.run_ms(300_000);
+        all_is_there(&mut device, 5_000);
+    }
+}
+
+#[test]
+fn a_service_whose_every_date_is_wrong_drops_nothing_of_a_clock_that_ntp_keeps() {
+    for wrong_ms in [30 * DAY_MS, -30 * DAY_MS] {
+        let mut device = counted(55, "5s", STATE);
+        device.watch.name = format!("every Date {wrong_ms} ms off");
+        device.clock.set_by_ntp(0);
+        device.start();
+        device.run_ms(60_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(300_000);
+        device.net.cloud.borrow_mut().date = Some(Date::Off(wrong_ms));
+        device.net.link.set(Link::Up(50));
+        device.run_ms(300_000);
+        device.net.spare();
+        device.run_ms(60_000);
+        device.settle(3_600_000);
+        device.check_all_there();
+        let (counts, _) = device.agent.as_ref().unwrap().counts();
+        assert_eq!(counts.dropped_total(), 0, "{wrong_ms}: {counts:?}");
+    }
+}
+
+#[test]
+fn a_boot_in_1970_delivers_as_soon_as_aws_told_the_time() {
+    let json = agent_json(STATE, 1, "");
+    let mut device = Device::with_files(56, &json, &prometheus("5s", &[("sim", "exporter:9100")]));
+    device.clock.wall_error_ms.set(-BEGIN_MS);
+    let begun_ms = device.clock.true_ms();
+    device.start();
+    device.run_ms(60_000);
+    let first_ms = device.net.cloud.borrow().events(GROUP, "sim").iter().map(|event| event.ingested_ms).min();
+    let after_ms = first_ms.map(|first_ms| first_ms - begun_ms);
+    assert!(after_ms.is_some_and(|ms| ms <= 3_000), "the first event came after {after_ms:?} ms");
+    device.check_times(5_000);
 }

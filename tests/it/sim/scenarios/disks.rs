@@ -1,6 +1,9 @@
 //! Disks that are full, slow, read-only, dead or gone.
 
 use super::super::*;
+use crate::sim_disk::SimDisk;
+use promwatch::agent::Agent;
+use std::path::Path;
 
 #[test]
 fn memory_only_keeps_the_latest_and_counts_the_rest() {
@@ -110,5 +113,87 @@ fn a_sync_that_blocks_makes_scrapes_late_and_loses_nothing() {
         // A record's file and its folders: three syncs at the most in one unit of work, then the next scrape is due.
         assert!(longest_ms <= 10_000 + 4 * fsync_ms.cast_signed() + 200, "{longest_ms}");
         assert!(device.stored_gauges().len() + 2 >= times.len());
+    }
+}
+
+/// What somebody does to the state directory of a running agent.
+type Removal = fn(&SimDisk, &Path);
+
+/// The state directory goes away, by and by or in an outage; the next outage must be buffered, and survive a kill.
+fn a_state_directory_goes(name: &str, remove: Removal) {
+    for in_outage in [false, true] {
+        let mut device = Device::new(36, "5s", STATE);
+        device.watch.name = format!("{name}, in an outage {in_outage}");
+        device.net.exporters.borrow_mut().insert("exporter:9100".to_owned(), Exporter::sized("sim", &[3]));
+        device.start();
+        device.run_ms(60_000);
+        if in_outage {
+            device.net.link.set(Link::Refused);
+            device.run_ms(60_000);
+        }
+        remove(&device.disk, Path::new("/state"));
+        device.watch.counts_last = false;
+        let removed_ms = device.clock.true_ms();
+        device.run_ms(60_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(120_000);
+        let second = Agent::new(device.settings.clone(), None, device.env());
+        assert!(second.is_err(), "{}: a second agent starts in the same state directory", device.watch.name);
+        let killed_ms = device.clock.true_ms();
+        device.kill();
+        device.start();
+        device.net.link.set(Link::Up(50));
+        device.run_ms(30_000);
+        device.settle(3_600_000);
+        device.check_server();
+        let exporters = device.net.exporters.borrow();
+        let exporter = &exporters["exporter:9100"];
+        for (index, time_ms) in exporter.times_ms.iter().enumerate() {
+            let certain = *time_ms > removed_ms + 15_000 && *time_ms < killed_ms - 7_500;
+            let lost = exporter.identities(index as u64 + 1).any(|identity| device.watch.copies("sim", identity) == 0);
+            assert!(!(certain && lost), "{}: scrape {index}, after the removal, is lost", device.watch.name);
+        }
+    }
+}
+
+#[test]
+fn a_removed_state_directory_is_made_again() {
+    a_state_directory_goes("removed", SimDisk::remove_tree);
+    a_state_directory_goes("replaced", SimDisk::replace_tree);
+}
+
+#[test]
+fn a_state_directory_that_is_mounted_over_is_made_again() {
+    a_state_directory_goes("mounted over", SimDisk::mount_over);
+}
+
+/// What `streams` streams cost: units of work, operations of the disk and bytes read from it, in an outage, at the next start,
+/// and until all is delivered.
+fn cost_of_streams(streams: u64) -> [u64; 3] {
+    let prometheus = "global:\n  scrape_interval: 60s\nscrape_configs:\n  - job_name: sim\n    honor_labels: true\n    \
+                      static_configs:\n      - targets: ['exporter:9100']\n";
+    let promwatch = r#"{"state_dir": "/state", "upload": {"backlog_requests_per_second": 1000}}"#;
+    let mut device = Device::with_prometheus(37, prometheus, promwatch);
+    device.watch.identities = false;
+    let lines: String = (0..streams).map(|n| format!("m{{job=\"job{n}\"}} {n}\n")).collect();
+    device.net.exporters.borrow_mut().get_mut("exporter:9100").unwrap().more = format!("# TYPE m gauge\n{lines}");
+    device.net.link.set(Link::Refused);
+    device.start();
+    device.run_ms(70_000);
+    device.stop();
+    device.start();
+    device.net.link.set(Link::Up(10));
+    device.settle(24 * 3_600_000);
+    let stored = device.net.cloud.borrow().all_events().count() as u64;
+    assert!(stored >= 2 * streams, "{stored} events of {streams} streams");
+    [device.units, device.disk.operations(), device.disk.read_bytes()]
+}
+
+#[test]
+fn thousands_of_streams_cost_linear_work() {
+    let (few, many) = (cost_of_streams(250), cost_of_streams(1_000));
+    println!("units, disk operations, bytes read: {few:?} for 250 streams, {many:?} for 1,000");
+    for (what, (few, many)) in ["units", "operations", "bytes read"].into_iter().zip(few.into_iter().zip(many)) {
+        assert!(many <= 5 * few, "{what}: {few} for 250 streams, {many} for 1,000");
     }
 }

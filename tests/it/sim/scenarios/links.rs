@@ -187,3 +187,25 @@ fn a_stream_that_is_refused_keeps_neither_the_others_nor_the_loop_busy() {
     let cloud = device.net.cloud.borrow();
     assert!(cloud.events(GROUP, "denied").len() > 200, "nothing of the refused stream was lost");
 }
+
+#[test]
+fn expired_keys_from_sts_are_no_hot_loop() {
+    let role = "arn:aws:iam::123456789012:role/edge";
+    let json = agent_json(STATE, 5, &format!(r#", "credentials": {{"role_arn": "{role}"}}"#));
+    let mut device = Device::with_files(35, &json, &prometheus("5s", &[("sim", "exporter:9100")]));
+    device.net.cloud.borrow_mut().roles.insert(role.to_owned(), None);
+    device.net.cloud.borrow_mut().roles_expired_ms = Some(60_000);
+    device.start();
+    let end_ms = device.clock.monotonic_ms.get() + 300_000;
+    while device.clock.monotonic_ms.get() < end_ms {
+        device.step();
+        assert!(device.units < 5_000, "the loop does not sleep");
+    }
+    let asked = device.net.asked_ms.borrow().len();
+    assert!(asked <= 300, "{asked} requests in five minutes");
+    let trouble = device.status().upstreams[0].trouble.clone();
+    assert!(trouble.is_some(), "status says what is wrong");
+    device.net.cloud.borrow_mut().roles_expired_ms = None;
+    device.run_ms(120_000);
+    assert!(device.stored_gauges().len() + 2 >= device.scrape_times().len(), "and goes on as soon as the keys are good");
+}

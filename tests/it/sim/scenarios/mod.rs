@@ -1,5 +1,6 @@
 //! Scenarios with a known course: what happens is written in the test's name.
 
+mod bodies;
 mod clocks;
 mod disks;
 mod links;

@@ -28,6 +28,8 @@ pub struct Exporter {
     /// Events of each page beside the one of `g`, one size after the other and again from the first. Each has a value of its own,
     /// `sim_id`, see [`identity`](crate::cloudwatch::ledger::identity). Such a page holds no counter.
     pub sizes: Vec<u64>,
+    /// Each of those events has a label that no compression makes small: many bodies and full buffers with few events.
+    pub noise: bool,
 }
 
 impl Exporter {
@@ -35,6 +37,11 @@ impl Exporter {
     pub fn sized(stream: &str, sizes: &[u64]) -> Self {
         assert!(sizes.iter().all(|size| *size < STEP), "an identity holds {STEP} events of a scrape");
         Self { stream: stream.to_owned(), sizes: sizes.to_vec(), ..Self::default() }
+    }
+
+    /// The same with a label that does not compress.
+    pub fn noisy(stream: &str, sizes: &[u64]) -> Self {
+        Self { noise: true, ..Self::sized(stream, sizes) }
     }
 
     /// The identities of the events of a scrape; the first scrape is 1.
@@ -69,10 +76,18 @@ impl Exporter {
         } else {
             page.push_str("# TYPE sim_id gauge\n");
             for (index, identity) in self.identities(n).enumerate().skip(1) {
-                let _ = writeln!(page, "sim_id{{i=\"{index}\"}} {identity}");
+                let noise = if self.noise { noise(identity) } else { String::new() };
+                let _ = writeln!(page, "sim_id{{i=\"{index}\"{noise}}} {identity}");
             }
         }
         page.push_str(&self.more);
         (200, "text/plain; version=0.0.4".to_owned(), page.into_bytes())
     }
+}
+
+/// A label that no other event has.
+fn noise(identity: u64) -> String {
+    let mut mixed = identity.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    format!(",r=\"{mixed:016x}{:016x}\"", mixed.wrapping_mul(0x94D0_49BB_1331_11EB) ^ (mixed >> 31))
 }

@@ -1,5 +1,5 @@
 //! Random courses: pages of many sizes, outages, slow links, policies that change, lost answers of every kind, kills, power cuts
-//! and stops at any unit of work and in the middle of requests, drawn from a seed. `PROMWATCH_SEEDS=FROM..TO` runs others
+//! and stops at any unit of work and in the middle of requests, drawn from a seed; for every third device also boots with a wrong clock. `PROMWATCH_SEEDS=FROM..TO` runs others
 //! than the usual ones.
 
 use super::*;
@@ -19,22 +19,32 @@ fn device(seed: u64) -> Device {
     );
     let draw = |n: u64| device.clock.random() % n;
     // Mostly small pages, so that many courses fit into a minute; some of several bodies, a few of a dozen.
-    let sizes: Vec<Vec<u64>> = (0..jobs)
-        .map(|_| match draw(20) {
-            0 => vec![1_500, 3, 700],
-            1..=4 => vec![300 + draw(200), 2],
-            5..=9 => vec![draw(100), draw(10)],
-            _ => vec![1 + draw(6)],
-        })
-        .collect();
-    for ((stream, host), sizes) in JOBS.iter().zip(sizes) {
-        device.net.exporters.borrow_mut().insert((*host).to_owned(), Exporter::sized(stream, &sizes));
+    for (stream, host) in &JOBS[..jobs] {
+        let exporter = match draw(20) {
+            0 => Exporter::noisy(stream, &[900, 3, 400]),
+            1..=4 => Exporter::noisy(stream, &[100 + draw(150), 2]),
+            5..=9 => Exporter::sized(stream, &[draw(100), draw(10)]),
+            _ => Exporter::sized(stream, &[1 + draw(6)]),
+        };
+        device.net.exporters.borrow_mut().insert((*host).to_owned(), exporter);
     }
     device.watch.name = format!("seed {seed}");
     device
 }
 
+/// What a third of the devices have for a clock at their next boot.
+fn boot_clock(draw: u64) -> BootClock {
+    match draw {
+        0 => BootClock::Epoch,
+        1 => BootClock::Ahead(30 * DAY_MS),
+        2 => BootClock::Behind(3 * HOUR_MS),
+        3 => BootClock::Saved,
+        _ => BootClock::Exact,
+    }
+}
+
 fn course(seed: u64) {
+    let bad_clock = seed % 3 == 2;
     let mut device = device(seed);
     device.start();
     let clock = Rc::clone(&device.clock);
@@ -83,6 +93,12 @@ fn course(seed: u64) {
                 let down = draw(2) == 0;
                 device.net.exporters.borrow_mut().get_mut("exporter:9100").unwrap().down = down;
             }
+            21 if bad_clock => device.clock.set_by_ntp(0),
+            22 if bad_clock => {
+                let end = [End::Stop, End::Kill, End::PowerCut][draw(3) as usize];
+                let off_ms = [20_000, HOUR_MS][draw(2) as usize];
+                device.reboot(end, off_ms, boot_clock(draw(6)));
+            }
             _ => {}
         }
     }
@@ -95,7 +111,7 @@ fn course(seed: u64) {
     device.stop();
     device.check_server();
     device.check_all_there();
-    device.check_times(1_000);
+    device.check_times(if bad_clock { 5_000 } else { 500 });
 }
 
 fn put_fails(device: &Device, fault: Fault) {

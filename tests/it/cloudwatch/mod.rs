@@ -16,6 +16,7 @@ mod signature;
 mod sts;
 
 pub use answer::{FakeAnswer, Fate};
+pub use signature::sha256_hex;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

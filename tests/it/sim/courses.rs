@@ -147,7 +147,8 @@ fn boot_after_boot_drawn_from_a_seed() {
         let mut end = ENDS[draw(3)];
         let mut boots = String::new();
         for _ in 0..2 + draw(4) {
-            let course = Course { clock: CLOCKS[draw(6)], ntp: NTPS[draw(3)], line: LINES[draw(3)], end: ENDS[draw(3)] };
+            let course =
+                Course { clock: CLOCKS[draw(6)], ntp: NTPS[draw(3)], line: LINES[draw(3)], end: ENDS[draw(3)] };
             let off_ms = [20_000, 120_000, 6 * HOUR_MS, 2 * DAY_MS][draw(4)];
             boots += &format!("; {end:?}, off for {off_ms} ms, {course:?}");
             device.watch.name = format!("seed {seed}{boots}");

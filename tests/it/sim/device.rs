@@ -40,6 +40,8 @@ pub struct Device {
     /// What is true of the clock, whatever the agent believes.
     pub truth: Truth,
     crash: Cell<End>,
+    /// True time of the start of the agent.
+    started_ms: i64,
 }
 
 impl Device {
@@ -76,6 +78,7 @@ impl Device {
             watch,
             truth: Truth::default(),
             crash: Cell::new(End::Kill),
+            started_ms: 0,
         }
     }
 
@@ -89,6 +92,7 @@ impl Device {
         let agent = Agent::new(self.settings.clone(), self.status_path.clone(), self.env());
         let agent = agent.unwrap_or_else(|_| panic!("{}: the state directory is in use", self.watch.name));
         self.watch.started(&agent);
+        self.started_ms = self.clock.true_ms();
         self.agent = Some(agent);
         self.check();
     }
@@ -134,11 +138,12 @@ impl Device {
         }
     }
 
+    /// Notes what this process can know of the time.
     fn know(&mut self) {
         let clock = &self.clock;
-        let confirmed = self.truth.boots.last().is_some_and(|boot| boot.confirmed.is_some());
-        let receipts = self.net.cloud.borrow().receipts.len();
-        self.watch.know(clock.boot.get(), clock.wall_error_ms.get(), confirmed, receipts);
+        let told = self.net.told_ms.get().is_some_and(|told_ms| told_ms >= self.started_ms);
+        let knowledge = (clock.boot.get(), clock.wall_error_ms.get(), told || clock.synchronised.get());
+        self.watch.know(knowledge, self.net.cloud.borrow().receipts.len());
     }
 
     /// What must hold after every unit of work.
@@ -250,8 +255,7 @@ impl Device {
 
 /// A Prometheus configuration with these jobs, each with one target.
 pub fn prometheus(interval: &str, jobs: &[(&str, &str)]) -> String {
-    let mut text =
-        format!("global:\n  scrape_interval: {interval}\n  scrape_timeout: {interval}\nscrape_configs:\n");
+    let mut text = format!("global:\n  scrape_interval: {interval}\n  scrape_timeout: {interval}\nscrape_configs:\n");
     for (job, target) in jobs {
         text += &format!("  - job_name: {job}\n    static_configs:\n      - targets: ['{target}']\n");
     }

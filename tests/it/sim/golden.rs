@@ -1,8 +1,8 @@
 //! Every recorded case through the whole agent, to what the strict CloudWatch Logs has stored.
 
 use super::*;
-use std::collections::BTreeMap;
 use crate::golden::compare::{Case, Delivered};
+use std::collections::BTreeMap;
 
 fn replay(case: &Case) -> Result<(), String> {
     let json = case.agent_json.replace("@DIR@", "/etc").replace("@ENDPOINT@", ENDPOINT);

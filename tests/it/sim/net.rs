@@ -3,7 +3,7 @@
 use super::clock::SimClock;
 use super::exporter::Exporter;
 use super::{ENDPOINT, RIGHT_MS};
-use crate::cloudwatch::{Date, FakeAnswer, FakeCloudWatch, Fate};
+use crate::cloudwatch::{Date, FakeAnswer, FakeCloudWatch, Fate, sha256_hex};
 use crate::sim_disk::SimDisk;
 use promwatch::env::{Exchange, Head, Limits, Net, NetError, NetErrorKind, Record, Request};
 use promwatch::model::settings::DnsKind;
@@ -30,6 +30,16 @@ pub enum Link {
     Fails(NetErrorKind),
 }
 
+/// A body that was sent and never arrived.
+pub struct Unseen {
+    /// True time.
+    pub at_ms: i64,
+    /// Receipts until then.
+    pub receipts: usize,
+    /// Its SHA-256.
+    pub sha256: String,
+}
+
 /// The network: exporters by the host and port of their URL, and CloudWatch Logs with STS.
 pub struct SimNet {
     clock: Rc<SimClock>,
@@ -52,6 +62,8 @@ pub struct SimNet {
     /// Connections to CloudWatch Logs that were made.
     pub connections: Cell<u64>,
     used_ms: Cell<Option<u64>>,
+    /// Bodies that were sent and never arrived.
+    pub unseen: RefCell<Vec<Unseen>>,
     /// When, by the true clock, an answer with the service's mark and the right time last arrived.
     pub told_ms: Cell<Option<i64>>,
     crash_armed: Cell<bool>,
@@ -76,6 +88,7 @@ impl SimNet {
             date_offsets_ms: RefCell::default(),
             connections: Cell::new(0),
             used_ms: Cell::new(None),
+            unseen: RefCell::default(),
             told_ms: Cell::new(None),
             crash_armed: Cell::new(false),
             frozen: RefCell::new(None),
@@ -180,6 +193,7 @@ impl SimNet {
                 return Err(Self::error(kind, "it failed", false));
             }
             Link::BlackHole => {
+                self.lose(request);
                 self.clock.pass(give_up_ms);
                 return timeout();
             }
@@ -191,6 +205,8 @@ impl SimNet {
             if matches!(self.link.get(), Link::Slow(_)) {
                 // It arrives all the same, later.
                 self.answer(request);
+            } else {
+                self.lose(request);
             }
             return timeout();
         }
@@ -210,6 +226,14 @@ impl SimNet {
             Fate::Dropped => Err(Self::error(NetErrorKind::Broken, "the connection broke", true)),
             Fate::Arrives => Ok(answer),
         }
+    }
+
+    fn lose(&self, request: &Request<'_>) {
+        self.unseen.borrow_mut().push(Unseen {
+            at_ms: self.clock.true_ms(),
+            receipts: self.cloud.borrow().receipts.len(),
+            sha256: sha256_hex(request.body),
+        });
     }
 
     fn is_put(&self) -> bool {

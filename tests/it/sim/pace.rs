@@ -154,8 +154,7 @@ fn no_answer_to_the_question_for_the_time_is_asked_for_more_than_once_a_second()
 
 #[test]
 fn no_answer_of_sts_is_asked_for_more_than_once_a_second() {
-    let mut cases: Vec<Case> =
-        answers().into_iter().map(|(name, fault)| always("AssumeRole", &name, fault)).collect();
+    let mut cases: Vec<Case> = answers().into_iter().map(|(name, fault)| always("AssumeRole", &name, fault)).collect();
     for (name, expiration) in
         [("unknown to the logs", "2099-01-01T00:00:00Z"), ("of 1970", "1970-01-01T00:00:00Z"), ("without end", "soon")]
     {

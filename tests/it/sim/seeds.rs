@@ -49,7 +49,7 @@ fn course(seed: u64) {
     device.start();
     let clock = Rc::clone(&device.clock);
     let draw = |n: u64| clock.random() % n;
-    for _ in 0..400 {
+    for _ in 0..320 {
         device.step();
         if device.agent.is_none() {
             device.clock.pass(draw(5_000));

@@ -15,6 +15,8 @@ pub struct Boot {
     /// Receipts of CloudWatch Logs when the agent could first know the time: the kernel called a right clock synchronised, or an
     /// answer with the service's mark and the right `Date` had arrived.
     pub confirmed: Option<usize>,
+    /// True time of that.
+    pub confirmed_ms: i64,
     /// The kernel called a wrong clock synchronised. Nobody can see through that who has no other source.
     pub misled: bool,
 }
@@ -31,7 +33,14 @@ impl Truth {
     pub fn look(&mut self, clock: &SimClock, net: &SimNet, receipts: usize) {
         let (number, now_ms) = (clock.boot.get(), clock.true_ms());
         if self.boots.last().is_none_or(|boot| boot.number != number) {
-            self.boots.push(Boot { number, from_ms: now_ms, to_ms: now_ms, confirmed: None, misled: false });
+            self.boots.push(Boot {
+                number,
+                from_ms: now_ms,
+                to_ms: now_ms,
+                confirmed: None,
+                confirmed_ms: 0,
+                misled: false,
+            });
         }
         let Some(boot) = self.boots.last_mut() else { return };
         boot.to_ms = now_ms;
@@ -39,7 +48,7 @@ impl Truth {
         boot.misled |= by_kernel && !clock.is_right();
         let by_service = net.told_ms.get().is_some_and(|told_ms| told_ms >= boot.from_ms);
         if boot.confirmed.is_none() && ((by_kernel && clock.is_right()) || by_service) {
-            boot.confirmed = Some(receipts);
+            (boot.confirmed, boot.confirmed_ms) = (Some(receipts), now_ms);
         }
     }
 

@@ -5,7 +5,7 @@ use super::device::Device;
 use super::exporter::Exporter;
 use super::truth::Boot;
 use super::{GROUP, Watch};
-use crate::cloudwatch::ledger::{Receipt, STEP, identity};
+use crate::cloudwatch::ledger::{Outcome, Receipt, STEP, identity};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Until then (milliseconds) after its scrape an event may be in memory only: `sync_interval` (5 s), two seconds more, and
@@ -54,7 +54,11 @@ impl Device {
         let name = &self.watch.name;
         assert_eq!(counts.produced, made, "{name}: produced is what the exporters gave: {counts:?}");
         let (stored, _) = self.watch.stored();
-        assert_eq!(made, stored + counts.dropped_total() + pending, "{name}: {stored} are stored, {counts:?}, {pending}");
+        assert_eq!(
+            made,
+            stored + counts.dropped_total() + pending,
+            "{name}: {stored} are stored, {counts:?}, {pending}"
+        );
     }
 
     /// The markers in CloudWatch Logs tell of as many lost events as the counts.
@@ -79,10 +83,10 @@ impl Device {
     /// * of one whose clock never was: between the last confirmed boot before and the first after, in the order of the scrapes,
     ///   and marked as estimated.
     ///
-    /// Excused is what was sent before anybody could know better, which is: an event in a body that was stored by a request
-    /// that had been made when the boot that made it was not confirmed yet (its own answer may have confirmed it), or in a later
-    /// copy of that very body; and all events of a boot that only a lying kernel ever confirmed, with the order of others
-    /// against them.
+    /// Excused is what was sent before anybody could know better, which is: an event in a body that was sent for the first time
+    /// when the boot that sent it was not confirmed yet (its own answer may have confirmed it) and that was not refused then,
+    /// whether that request was stored or a later one with the very same body; and all events of a boot that only a lying kernel ever confirmed, with the order of others
+    /// against them. A boot that was confirmed less than [`AT_RISK_MS`] before a crash may be known as confirmed or not.
     pub fn check_times(&self, interval_ms: i64) {
         for exporter in self.net.exporters.borrow().values().filter(|exporter| !exporter.stream.is_empty()) {
             self.check_times_of(exporter, interval_ms);
@@ -98,7 +102,7 @@ impl Device {
         for (identity, placed) in first_copies(&cloud.receipts, cloud.events(GROUP, &exporter.stream), exporter) {
             let scrape = (identity / STEP) as usize - 1;
             let (true_ms, boot) = (exporter.times_ms[scrape], self.truth.boot(exporter.boots[scrape]));
-            if excused.contains(&placed.receipt) || lied_to(&boot) {
+            if excused.contains(&placed.receipt) || lied_to(&boot) || self.may_be_forgotten(&boot) {
                 continue;
             }
             let name = &self.watch.name;
@@ -115,8 +119,8 @@ impl Device {
                 let inside = placed.time_ms >= from_ms - slack_ms && placed.time_ms <= to_ms + slack_ms;
                 assert!(
                     inside,
-                    "{name}: {identity} at {} is not between its neighbours {from_ms} and {to_ms}",
-                    placed.time_ms
+                    "{name}: {identity} of {boot:?} at {} is not between its neighbours {from_ms} and {to_ms}; {:?}",
+                    placed.time_ms, self.truth.boots
                 );
                 assert!(
                     placed.time_ms >= latest_estimate_ms,
@@ -129,9 +133,17 @@ impl Device {
         }
     }
 
+    /// Nothing may have been written since the confirmation.
+    fn may_be_forgotten(&self, boot: &Boot) -> bool {
+        let since_ms = |true_ms: i64| true_ms - boot.confirmed_ms;
+        let mut crashes = self.watch.crashes.iter();
+        boot.confirmed.is_some() && crashes.any(|crash| (0..=AT_RISK_MS).contains(&since_ms(crash.true_ms)))
+    }
+
     /// The last confirmed time before a boot, and the first after it.
     fn neighbours(&self, boot: &Boot) -> (i64, i64) {
-        let confirmed = || self.truth.boots.iter().filter(|other| other.confirmed.is_some());
+        let known = |other: &&Boot| other.confirmed.is_some() && !self.may_be_forgotten(other);
+        let confirmed = || self.truth.boots.iter().filter(known);
         let before = confirmed().rfind(|other| other.number < boot.number).map_or(0, |other| other.to_ms);
         let after = confirmed().find(|other| other.number > boot.number).map_or(i64::MAX / 2, |other| other.from_ms);
         (before, after)
@@ -139,12 +151,17 @@ impl Device {
 
     /// The receipts that [`Self::check_times`] excuses.
     fn excused(&self, receipts: &[Receipt]) -> HashSet<usize> {
-        let mut bodies: HashSet<&str> = HashSet::new();
+        let unconfirmed = |at_ms: i64, receipts: usize| {
+            let boot = self.truth.boots.iter().rfind(|boot| boot.from_ms <= at_ms);
+            boot.is_some_and(|boot| boot.confirmed.is_none_or(|confirmed| receipts < confirmed))
+        };
+        // Bodies that never arrived are sent again as they were, too.
+        let unseen = self.net.unseen.borrow();
+        let early = unseen.iter().filter(|unseen| unconfirmed(unseen.at_ms, unseen.receipts));
+        let mut bodies: HashSet<&str> = early.map(|unseen| unseen.sha256.as_str()).collect();
         let mut excused = HashSet::new();
-        for (at, receipt) in receipts.iter().enumerate().filter(|(_, receipt)| !receipt.stored.is_empty()) {
-            let boot = self.truth.boots.iter().rfind(|boot| boot.from_ms <= receipt.at_ms);
-            let unconfirmed = boot.is_some_and(|boot| boot.confirmed.is_none_or(|confirmed| at < confirmed));
-            if unconfirmed || bodies.contains(receipt.sha256.as_str()) {
+        for (at, receipt) in receipts.iter().enumerate().filter(|(_, receipt)| receipt.outcome != Outcome::Refused) {
+            if unconfirmed(receipt.at_ms, at) || bodies.contains(receipt.sha256.as_str()) {
                 bodies.insert(&receipt.sha256);
                 excused.insert(at);
             }
@@ -220,7 +237,8 @@ pub fn each<T>(cases: impl IntoIterator<Item = T>, run: impl Fn(&T)) {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&case)));
         if let Err(panic) = result {
             let text = panic.downcast_ref::<String>().cloned();
-            failures.push(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default());
+            failures
+                .push(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default());
         }
     }
     assert!(failures.is_empty(), "{} of {all} cases failed:\n{}", failures.len(), failures.join("\n"));

@@ -49,6 +49,10 @@ struct Open {
     sha256: String,
     stream: String,
     identities: HashSet<u64>,
+    /// The receipt of its first sending.
+    receipt: usize,
+    /// One of its sendings was stored.
+    stored: bool,
 }
 
 /// The last stored copy of an event.
@@ -88,7 +92,7 @@ pub struct Watch {
     open: Vec<Open>,
     /// Time-outs of the network when the last answer had arrived.
     timeouts: u64,
-    /// What the agent could know of the time, last: boot, error of the wall clock, confirmed or not.
+    /// What the agent could know of the time, last.
     knowledge: (u8, i64, bool),
     /// Receipts when that changed. A message that is made anew after a crash may tell another time then.
     changes: Vec<usize>,
@@ -119,9 +123,9 @@ impl Watch {
         }
     }
 
-    /// What the agent can know of the time; looked at before each unit of work.
-    pub fn know(&mut self, boot: u8, wall_error_ms: i64, confirmed: bool, receipts: usize) {
-        let knowledge = (boot, wall_error_ms, confirmed);
+    /// What the agent can know of the time, looked at before each unit of work: boot, error of the wall clock, and whether the
+    /// kernel or an answer confirmed it to this process.
+    pub fn know(&mut self, knowledge: (u8, i64, bool), receipts: usize) {
         if std::mem::replace(&mut self.knowledge, knowledge) != knowledge {
             self.changes.push(receipts);
         }
@@ -179,12 +183,9 @@ impl Watch {
         let (counts, _) = agent.counts();
         let told = if self.honest { self.base + self.acknowledged } else { counts.delivered };
         assert_eq!(
-            counts.delivered,
-            told,
+            counts.delivered, told,
             "{}: delivered is not what was acknowledged: {} since the start at {}, {counts:?}",
-            self.name,
-            self.acknowledged,
-            self.base
+            self.name, self.acknowledged, self.base
         );
         if self.nothing_ages {
             self.check_nothing_aged(counts);
@@ -272,20 +273,27 @@ impl Watch {
             })
     }
 
-    /// A lost answer: the same body again, byte for byte, until there is an answer.
+    /// A lost answer: the same body again, byte for byte, until there is an answer. Two exceptions: after three time-outs it may
+    /// be cut in halves; and one that was not stored may be made anew when the agent has learnt more of the time. (It was
+    /// signed with a time that the service refuses if it was off by five minutes: then nothing is repeated. The same bytes
+    /// would be events of a wrong time for ever, or rejected for it.)
     fn note_body(&mut self, receipt: &Receipt, timeouts: u64, cloud: &FakeCloudWatch) {
         let identities: HashSet<u64> = receipt.identities.iter().flatten().copied().collect();
-        let (name, timed_out) = (&self.name, timeouts - self.timeouts);
-        self.open.retain(|open| {
+        let (name, timed_out, changes) = (&self.name, timeouts - self.timeouts, &self.changes);
+        let mut is_new = true;
+        self.open.retain_mut(|open| {
             if open.sha256 == receipt.sha256 {
+                is_new = false;
+                open.stored |= !receipt.stored.is_empty();
                 return receipt.outcome == Outcome::Lost;
             }
             if open.stream != receipt.stream || open.identities.is_disjoint(&identities) {
                 return true;
             }
             let cut = timed_out >= TIMEOUTS_MAX && identities.is_subset(&open.identities);
+            let made_anew = !open.stored && changes.iter().any(|at| *at > open.receipt);
             assert!(
-                cut,
+                cut || made_anew,
                 "{name}: request {} to {} holds events of a body whose answer was lost, and is another body{}",
                 receipt.request,
                 receipt.stream,
@@ -293,10 +301,15 @@ impl Watch {
             );
             false
         });
-        let is_new = !self.open.iter().any(|open| open.sha256 == receipt.sha256);
         if receipt.outcome == Outcome::Lost && is_new {
             let (sha256, stream) = (receipt.sha256.clone(), receipt.stream.clone());
-            self.open.push(Open { sha256, stream, identities });
+            self.open.push(Open {
+                sha256,
+                stream,
+                identities,
+                receipt: self.looked,
+                stored: !receipt.stored.is_empty(),
+            });
         }
     }
 }

@@ -207,5 +207,8 @@ fn expired_keys_from_sts_are_no_hot_loop() {
     assert!(trouble.is_some(), "status says what is wrong");
     device.net.cloud.borrow_mut().roles_expired_ms = None;
     device.run_ms(120_000);
-    assert!(device.stored_gauges().len() + 2 >= device.scrape_times().len(), "and goes on as soon as the keys are good");
+    assert!(
+        device.stored_gauges().len() + 2 >= device.scrape_times().len(),
+        "and goes on as soon as the keys are good"
+    );
 }

@@ -147,6 +147,9 @@ fn expired_events_are_dropped_restamped_or_kept_as_the_user_chose() {
     }
 }
 
+/// The backlog is sent as soon as the link is back.
+const NO_JITTER: &str = r#"{"state_dir": "/state", "upload": {"jitter": 0}}"#;
+
 /// A device whose pages have more than one event.
 fn counted(seed: u64, interval: &str, promwatch: &str) -> Device {
     let device = Device::new(seed, interval, promwatch);
@@ -253,29 +256,41 @@ fn one_answer_with_a_wrong_date_drops_nothing() {
         Date::Text("yesterday".to_owned()),
         Date::Missing,
     ];
-    let cases = dates.into_iter().flat_map(|date| [false, true].map(|synchronised| (date.clone(), synchronised)));
-    each(cases, |(date, synchronised)| {
-        let mut device = counted(53, "5s", STATE);
-        device.watch.name = format!("{date:?}, NTP {synchronised}");
-        device.clock.synchronised.set(*synchronised);
-        device.start();
-        device.run_ms(60_000);
-        device.net.link.set(Link::Refused);
-        device.run_ms(300_000);
-        device.net.cloud.borrow_mut().fail(None, 1, Fault::Date(date.clone()));
-        device.net.cloud.borrow_mut().fail(None, 3, Fault::Throttle(None));
-        device.net.link.set(Link::Up(50));
-        device.run_ms(120_000);
-        all_is_there(&mut device, 5_000);
+    // What comes after it: nothing special, or nothing at all for so long that every bound is looked at meanwhile.
+    let cases = dates.into_iter().flat_map(|date| {
+        [(false, false), (true, false), (false, true), (true, true)].map(|(ntp, silence)| (date.clone(), ntp, silence))
+    });
+    each(cases, |(date, ntp, silence)| {
+        for bodies in 0..3 {
+            let mut device = counted(53, "5s", NO_JITTER);
+            device.watch.name = format!("{date:?} after {bodies} bodies, NTP {ntp}, then silence {silence}");
+            device.clock.synchronised.set(*ntp);
+            device.start();
+            device.run_ms(60_000);
+            device.net.link.set(Link::Refused);
+            device.run_ms(120_000);
+            device.net.link.set(Link::Up(50));
+            let before = device.net.cloud.borrow().receipts.len();
+            device.run_until(60_000, |device| device.net.cloud.borrow().receipts.len() >= before + bodies);
+            device.net.cloud.borrow_mut().fail(None, 1, Fault::Date(date.clone()));
+            if *silence {
+                device.run_until(60_000, |device| device.net.cloud.borrow().faults.is_empty());
+                device.net.link.set(Link::Refused);
+                device.run_ms(120_000);
+                device.net.link.set(Link::Up(50));
+            }
+            device.run_ms(60_000);
+            all_is_there(&mut device, 5_000);
+        }
     });
 }
 
 #[test]
 fn one_connection_with_a_wrong_clock_is_not_believed() {
-    for wrong_ms in [30 * DAY_MS, -30 * DAY_MS, -BEGIN_MS, 3 * HOUR_MS] {
-        let mut device = counted(54, "5s", STATE);
+    each([30 * DAY_MS, -30 * DAY_MS, -BEGIN_MS, 3 * HOUR_MS], |wrong_ms| {
+        let mut device = counted(54, "5s", NO_JITTER);
         device.watch.name = format!("a connection that is {wrong_ms} ms off");
-        device.net.date_offsets_ms.borrow_mut().extend([0, wrong_ms, 0]);
+        device.net.date_offsets_ms.borrow_mut().extend([0, *wrong_ms, 0]);
         device.start();
         device.run_ms(60_000);
         device.net.link.set(Link::Refused);
@@ -283,7 +298,7 @@ fn one_connection_with_a_wrong_clock_is_not_believed() {
         device.net.link.set(Link::Up(50));
         device.run_ms(300_000);
         all_is_there(&mut device, 5_000);
-    }
+    });
 }
 
 #[test]

@@ -3,43 +3,23 @@
 
 pub mod compare;
 
+use crate::hands::Hands;
 use crate::sim_disk::SimDisk;
 use compare::{Answer, Case, Delivered};
 use promwatch::config::{self, Sources, Surroundings};
 use promwatch::convert::Converter;
 use promwatch::discovery::Discoverer;
-use promwatch::env::{Clock, Env, Exchange, Head, Limits, Net, NetError, NetErrorKind, Record, Request};
+use promwatch::env::{Clock as _, Env, Exchange, Head, Limits, Net, NetError, NetErrorKind, Record, Request};
 use promwatch::model::Endpoint;
 use promwatch::model::settings::DnsKind;
 use promwatch::scrape::{Scraper, report_samples};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 const T0: i64 = 1_700_000_000_000;
-
-/// A clock that each scrape moves on.
-struct Hands(Cell<u64>);
-
-impl Clock for Hands {
-    fn wall_ms(&self) -> i64 {
-        T0 + i64::try_from(self.0.get()).unwrap()
-    }
-    fn monotonic_ms(&self) -> u64 {
-        self.0.get()
-    }
-    fn boot_id(&self) -> [u8; 16] {
-        [7; 16]
-    }
-    fn synchronised(&self) -> bool {
-        true
-    }
-    fn random(&self) -> u64 {
-        0
-    }
-}
 
 /// The exporters of a case.
 struct Exporters {
@@ -83,7 +63,8 @@ fn replay(case: &Case) -> Result<(), String> {
     let loaded = config::load(&sources, &Surroundings::default(), &disk);
     let Some(settings) = loaded.settings else { return Err(format!("{}: {:#?}", case.name, loaded.findings)) };
 
-    let clock = Hands(Cell::new(0));
+    // Each scrape moves it on.
+    let clock = Hands::<T0>::default();
     let answers = case.targets.iter().map(|(port, list)| (*port, list.clone().into_iter())).collect();
     let net = Exporters { answers: RefCell::new(answers) };
     let env = Env { clock: &clock, disk: &disk, net: &net };

@@ -6,6 +6,7 @@ mod configuration;
 mod convert;
 mod differential_relabel;
 mod golden;
+mod hands;
 mod host;
 mod net;
 mod net_dns;

@@ -52,10 +52,14 @@ struct State {
     operations: u64,
     writes: u64,
     written_bytes: u64,
+    read_bytes: u64,
     syncs: u64,
     now: i64,
     next_inode: u64,
-    locks: BTreeSet<PathBuf>,
+    /// Inodes of files that are locked: a lock does not follow a name.
+    locks: BTreeSet<u64>,
+    /// What is mounted where, and its device's number; 1 elsewhere.
+    mounts: BTreeMap<PathBuf, u64>,
 }
 
 #[derive(Clone, Default)]
@@ -69,8 +73,14 @@ struct Inode {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Node {
-    Dir,
+    Dir(u64),
     File(u64),
+}
+
+impl Node {
+    fn is_dir(self) -> bool {
+        matches!(self, Node::Dir(_))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -147,6 +157,37 @@ impl SimDisk {
         self.state.borrow().written_bytes
     }
 
+    /// Bytes read from files so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.state.borrow().read_bytes
+    }
+
+    /// Somebody removes a folder with all that is in it. Open files live on without a name, and a lock with its file.
+    pub fn remove_tree(&self, dir: &Path) {
+        self.state.borrow_mut().forget(dir);
+    }
+
+    /// Somebody removes a folder and makes a new, empty one in its place.
+    pub fn replace_tree(&self, dir: &Path) {
+        let mut state = self.state.borrow_mut();
+        state.forget(dir);
+        let node = Node::Dir(state.new_inode());
+        state.live.insert(dir.to_path_buf(), node);
+        state.durable.insert(dir.to_path_buf(), node);
+    }
+
+    /// Another, empty file system is mounted over a folder. Its root has the folder's inode number, as roots often do: only
+    /// the device tells them apart.
+    pub fn mount_over(&self, dir: &Path) {
+        let mut state = self.state.borrow_mut();
+        let node = state.live.get(dir).copied().unwrap_or(Node::Dir(2));
+        state.forget(dir);
+        state.live.insert(dir.to_path_buf(), node);
+        state.durable.insert(dir.to_path_buf(), node);
+        let device = 2 + state.mounts.len() as u64;
+        state.mounts.insert(dir.to_path_buf(), device);
+    }
+
     /// Bytes that all files take.
     pub fn used_bytes(&self) -> u64 {
         self.state.borrow().used()
@@ -161,8 +202,11 @@ impl SimDisk {
         state.inodes.insert(inode, Inode { bytes: bytes.to_vec(), synced_len: bytes.len(), poisoned: false, modified });
         let mut dir = folder(path).to_path_buf();
         loop {
-            state.live.entry(dir.clone()).or_insert(Node::Dir);
-            state.durable.entry(dir.clone()).or_insert(Node::Dir);
+            if !state.live.contains_key(&dir) {
+                let node = Node::Dir(state.new_inode());
+                state.live.insert(dir.clone(), node);
+                state.durable.insert(dir.clone(), node);
+            }
             if !dir.pop() {
                 break;
             }
@@ -176,14 +220,14 @@ impl SimDisk {
         let state = self.state.borrow();
         match state.live.get(path)? {
             Node::File(inode) => Some(state.inodes[inode].bytes.clone()),
-            Node::Dir => None,
+            Node::Dir(_) => None,
         }
     }
 
     /// All files, past all faults.
     pub fn paths(&self) -> Vec<PathBuf> {
         let state = self.state.borrow();
-        state.live.iter().filter(|(_, node)| **node != Node::Dir).map(|(path, _)| path.clone()).collect()
+        state.live.iter().filter(|(_, node)| !node.is_dir()).map(|(path, _)| path.clone()).collect()
     }
 
     /// Bit rot: changes a file's bytes where they lie.
@@ -255,7 +299,7 @@ fn inodes_of(names: &BTreeMap<PathBuf, Node>) -> Vec<u64> {
         .values()
         .filter_map(|node| match node {
             Node::File(inode) => Some(*inode),
-            Node::Dir => None,
+            Node::Dir(_) => None,
         })
         .collect();
     inodes.sort_unstable();
@@ -343,7 +387,7 @@ impl State {
             }
             // A file without its folder cannot be reached.
             let dirs: BTreeSet<PathBuf> =
-                names.iter().filter(|(_, node)| **node == Node::Dir).map(|(path, _)| path.clone()).collect();
+                names.iter().filter(|(_, node)| node.is_dir()).map(|(path, _)| path.clone()).collect();
             names.retain(|path, _| path.ancestors().skip(1).all(|dir| dir == Path::new("/") || dirs.contains(dir)));
             choices.push((text, names));
         };
@@ -372,18 +416,38 @@ impl State {
     fn file(&self, path: &Path) -> Result<&Inode> {
         match self.live.get(path) {
             Some(Node::File(inode)) => Ok(&self.inodes[inode]),
-            Some(Node::Dir) => Err(Error::from(ErrorKind::IsADirectory)),
+            Some(Node::Dir(_)) => Err(Error::from(ErrorKind::IsADirectory)),
             None => Err(Error::from(ErrorKind::NotFound)),
         }
     }
 
+    /// A new name needs its folder.
+    fn folder_of(&self, path: &Path) -> Result<()> {
+        let dir = folder(path);
+        let found = dir == Path::new("/") || self.live.get(dir).is_some_and(|node| node.is_dir());
+        if found { Ok(()) } else { Err(Error::from(ErrorKind::NotFound)) }
+    }
+
+    /// The device of the file system that a path lies on.
+    fn device(&self, path: &Path) -> u64 {
+        path.ancestors().find_map(|dir| self.mounts.get(dir)).copied().unwrap_or(1)
+    }
+
+    /// Removes all names at and below a path, in memory and on the medium.
+    fn forget(&mut self, path: &Path) {
+        self.live.retain(|name, _| !name.starts_with(path));
+        self.durable.retain(|name, _| !name.starts_with(path));
+        self.pending.retain(|change| !change.dir().starts_with(path));
+    }
+
     fn stamp(&self, path: &Path) -> Result<Stamp> {
         match self.live.get(path) {
-            Some(Node::Dir) => Ok(Stamp { is_dir: true, ..Stamp::default() }),
+            // Here `Stamp` takes `device: self.device(path)` too, once it has that field.
+            Some(Node::Dir(number)) => Ok(Stamp { is_dir: true, inode: *number, ..Stamp::default() }),
             Some(Node::File(number)) => {
                 let inode = &self.inodes[number];
                 let len = inode.bytes.len() as u64;
-                Ok(Stamp { len, modified_ms: inode.modified, inode: *number, is_dir: false })
+                Ok(Stamp { len, modified_ms: inode.modified, inode: *number, ..Stamp::default() })
             }
             None => Err(Error::from(ErrorKind::NotFound)),
         }
@@ -398,7 +462,9 @@ impl Disk for SimDisk {
         if file.bytes.len() as u64 > max_bytes {
             return Err(Error::from(ErrorKind::FileTooLarge));
         }
-        Ok(file.bytes.clone())
+        let bytes = file.bytes.clone();
+        state.read_bytes += bytes.len() as u64;
+        Ok(bytes)
     }
 
     fn read_at(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>> {
@@ -406,13 +472,15 @@ impl Disk for SimDisk {
         state.step(false)?;
         let bytes = &state.file(path)?.bytes;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        Ok(bytes[from..from.saturating_add(len).min(bytes.len())].to_vec())
+        let bytes = bytes[from..from.saturating_add(len).min(bytes.len())].to_vec();
+        state.read_bytes += bytes.len() as u64;
+        Ok(bytes)
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<Entry>> {
         let mut state = self.state.borrow_mut();
         state.step(false)?;
-        if state.live.get(dir) != Some(&Node::Dir) {
+        if !state.live.get(dir).is_some_and(|node| node.is_dir()) {
             return Err(Error::from(ErrorKind::NotFound));
         }
         let paths = state.live.keys().filter(|path| path.parent() == Some(dir));
@@ -435,7 +503,7 @@ impl Disk for SimDisk {
         state.step(true)?;
         let mut missing: Vec<&Path> = dir.ancestors().filter(|dir| !state.live.contains_key(*dir)).collect();
         while let Some(dir) = missing.pop() {
-            let change = Change::Link(dir.to_path_buf(), Node::Dir);
+            let change = Change::Link(dir.to_path_buf(), Node::Dir(state.new_inode()));
             change.apply(&mut state.live);
             state.pending.push(change);
         }
@@ -448,9 +516,7 @@ impl Disk for SimDisk {
         if state.live.contains_key(path) {
             return Err(Error::from(ErrorKind::AlreadyExists));
         }
-        if folder(path) != Path::new("/") && state.live.get(folder(path)) != Some(&Node::Dir) {
-            return Err(Error::from(ErrorKind::NotFound));
-        }
+        state.folder_of(path)?;
         let number = state.new_inode();
         let inode = Inode { modified: state.now, ..Inode::default() };
         state.inodes.insert(number, inode);
@@ -518,28 +584,34 @@ impl Disk for SimDisk {
     fn lock(&self, path: &Path) -> Result<Option<Lock>> {
         let mut state = self.state.borrow_mut();
         state.step(true)?;
-        if !state.locks.insert(path.to_path_buf()) {
+        let number = match state.live.get(path) {
+            Some(Node::File(number)) => *number,
+            Some(Node::Dir(_)) => return Err(Error::from(ErrorKind::IsADirectory)),
+            None => {
+                state.folder_of(path)?;
+                let number = state.new_inode();
+                state.inodes.insert(number, Inode::default());
+                let change = Change::Link(path.to_path_buf(), Node::File(number));
+                change.apply(&mut state.live);
+                state.pending.push(change);
+                number
+            }
+        };
+        if !state.locks.insert(number) {
             return Ok(None);
         }
-        if !state.live.contains_key(path) {
-            let number = state.new_inode();
-            state.inodes.insert(number, Inode::default());
-            let change = Change::Link(path.to_path_buf(), Node::File(number));
-            change.apply(&mut state.live);
-            state.pending.push(change);
-        }
-        Ok(Some(Lock { held: Box::new(HeldLock { disk: self.clone(), path: path.to_path_buf() }) }))
+        Ok(Some(Lock { held: Box::new(HeldLock { disk: self.clone(), number }) }))
     }
 }
 
 struct HeldLock {
     disk: SimDisk,
-    path: PathBuf,
+    number: u64,
 }
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        self.disk.state.borrow_mut().locks.remove(&self.path);
+        self.disk.state.borrow_mut().locks.remove(&self.number);
     }
 }
 

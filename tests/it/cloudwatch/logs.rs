@@ -1,5 +1,6 @@
 //! The three operations of CloudWatch Logs that a sender needs, with the rules of the API reference.
 
+use super::ledger::{Filed, Messages};
 use super::{
     DAY_MS, EVENT_OVERHEAD_BYTES, FakeAnswer, FakeCloudWatch, FakeRequest, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Stored,
 };
@@ -86,6 +87,7 @@ fn put_log_events(fake: &mut FakeCloudWatch, request: &FakeRequest<'_>, input: &
     let too_old_end = events.iter().rposition(|(at, _)| *at < oldest).map(|at| at + 1);
     let expired_end = events.iter().rposition(|(at, _)| *at < kept_since && *at >= oldest).map(|at| at + 1);
     let too_new_start = events.iter().position(|(at, _)| *at > newest);
+    let stored_from = stored.len();
     for (timestamp_ms, message) in &events {
         if *timestamp_ms >= oldest && *timestamp_ms <= newest && *timestamp_ms >= kept_since {
             stored.push(Stored {
@@ -95,6 +97,14 @@ fn put_log_events(fake: &mut FakeCloudWatch, request: &FakeRequest<'_>, input: &
             });
         }
     }
+    let stored = stored_from..stored.len();
+    fake.filed = Some(Filed {
+        group: group.to_owned(),
+        stream: stream.to_owned(),
+        messages: Messages::of(events.iter().map(|(_, message)| *message)),
+        rejected: (events.len() - stored.len()) as u64,
+        stored,
+    });
     let mut rejected = Map::new();
     for (member, index) in [
         ("tooOldLogEventEndIndex", too_old_end),

@@ -9,12 +9,14 @@
 #![allow(dead_code)] // not every test needs every switch
 
 mod answer;
+pub mod ledger;
 mod logs;
 pub mod server;
 mod signature;
 mod sts;
 
 pub use answer::{FakeAnswer, Fate};
+pub use signature::sha256_hex;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -47,13 +49,20 @@ pub struct FakeCloudWatch {
     pub refuse_gzip: bool,
     /// How long AssumeRole's credentials live when the caller does not say.
     pub role_lifetime_ms: i64,
+    /// AssumeRole answers 200 with keys that expired this long ago, in milliseconds.
+    pub roles_expired_ms: Option<i64>,
     /// Roles that may be assumed, and the external identifier they ask for.
     pub roles: BTreeMap<String, Option<String>>,
+    /// The `Date` of every answer, where it is not the server's time.
+    pub date: Option<Date>,
     /// Every request, in order.
     pub log: Vec<Seen>,
+    /// Every PutLogEvents among them; see [`ledger`].
+    pub receipts: Vec<ledger::Receipt>,
     /// Rules that a right client never breaks, each with the request's number. Tests assert that it is empty.
     pub violations: Vec<String>,
     issued: u64,
+    filed: Option<ledger::Filed>,
 }
 
 /// An access key that is valid, from AssumeRole or given by the test.
@@ -108,6 +117,8 @@ pub struct Seen {
     pub body_sha256: String,
     /// Events in it (PutLogEvents).
     pub events: usize,
+    /// The answer reached the client; said by the network, see [`FakeCloudWatch::answer_arrived`].
+    pub arrived: bool,
     /// Names in lower case, and values.
     pub headers: Vec<(String, String)>,
 }
@@ -130,6 +141,24 @@ pub enum Fault {
     DropBefore,
     /// The request is carried out, then the connection breaks: a lost acknowledgement.
     DropAfter,
+    /// The request is carried out, then an error says that it was not.
+    ErrorAfter {
+        /// Status.
+        status: u16,
+        /// `__type`.
+        code: String,
+    },
+    /// The request is carried out, and the answer has this `Date`.
+    Date(Date),
+    /// The request is carried out, and the answer lacks the service's mark.
+    NoRequestId,
+    /// The service says this, with its mark, and does nothing.
+    Says {
+        /// Status.
+        status: u16,
+        /// The whole body.
+        body: String,
+    },
     /// The answer comes this much later, in milliseconds.
     Delay(u64),
     /// A portal answers 200 with a page of its own.
@@ -138,12 +167,37 @@ pub enum Fault {
     Gateway(u16),
 }
 
+/// What an answer's `Date` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Date {
+    /// The server's time and so much more, in milliseconds.
+    Off(i64),
+    /// This time, milliseconds since 1970.
+    At(i64),
+    /// This text.
+    Text(String),
+    /// There is none.
+    Missing,
+}
+
+impl Date {
+    fn header(&self, now_ms: i64) -> Option<String> {
+        let at = |ms| Some(httpdate::fmt_http_date(server_time(ms)));
+        match self {
+            Self::Off(ms) => at(now_ms + ms),
+            Self::At(ms) => at(*ms),
+            Self::Text(text) => Some(text.clone()),
+            Self::Missing => None,
+        }
+    }
+}
+
 /// A fault that waits for its request.
 #[derive(Clone, Debug)]
 pub struct PlannedFault {
     /// Only requests of this action; nothing: any.
     pub action: Option<String>,
-    /// How many requests are still to be hit.
+    /// How many requests are still to be hit; `u32::MAX`: all.
     pub left: u32,
     /// What happens to them.
     pub fault: Fault,
@@ -165,10 +219,14 @@ impl Default for FakeCloudWatch {
             faults: VecDeque::new(),
             refuse_gzip: false,
             role_lifetime_ms: 3_600_000,
+            roles_expired_ms: None,
             roles: BTreeMap::new(),
+            date: None,
             log: Vec::new(),
+            receipts: Vec::new(),
             violations: Vec::new(),
             issued: 0,
+            filed: None,
         }
     }
 }
@@ -215,7 +273,7 @@ impl FakeCloudWatch {
         body: &[u8],
         now_ms: i64,
     ) -> FakeAnswer {
-        let now_ms = now_ms + self.clock_offset_ms;
+        let (true_ms, now_ms) = (now_ms, now_ms + self.clock_offset_ms);
         let headers: Vec<(String, String)> =
             headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
         let request = FakeRequest { method, path, headers: &headers, body, now_ms };
@@ -229,14 +287,34 @@ impl FakeCloudWatch {
             body_bytes: body.len(),
             body_sha256: signature::sha256_hex(body),
             events: 0,
+            arrived: false,
             headers: headers.clone(),
         });
         let fault = self.next_fault(&action);
+        let mut date = self.date.clone().unwrap_or(Date::Off(0));
+        self.filed = None;
         let mut answer = match fault {
             Some(Fault::DropBefore) => FakeAnswer::dropped(),
             Some(Fault::DropAfter) => {
                 self.serve(&request, &action);
                 FakeAnswer::dropped()
+            }
+            Some(Fault::ErrorAfter { status, code }) => {
+                self.serve(&request, &action);
+                request.error(status, &code, "something failed, but not the storing")
+            }
+            Some(Fault::Date(wrong)) => {
+                date = wrong;
+                self.serve(&request, &action)
+            }
+            Some(Fault::NoRequestId) => {
+                let mut answer = self.serve(&request, &action);
+                answer.headers.retain(|(name, _)| name != "x-amzn-requestid");
+                answer
+            }
+            Some(Fault::Says { status, body }) => {
+                let id = self.next_id();
+                FakeAnswer { status, ..FakeAnswer::ok(id, "application/x-amz-json-1.1", body) }
             }
             Some(Fault::Delay(ms)) => {
                 let mut answer = self.serve(&request, &action);
@@ -265,8 +343,13 @@ impl FakeCloudWatch {
             },
             None => self.serve(&request, &action),
         };
-        if answer.status != 0 {
-            answer.headers.push(("date".to_owned(), httpdate::fmt_http_date(server_time(now_ms))));
+        if answer.status != 0
+            && let Some(date) = date.header(now_ms)
+        {
+            answer.headers.push(("date".to_owned(), date));
+        }
+        if action == "PutLogEvents" {
+            self.write_receipt(&request, true_ms);
         }
         if let Some(seen) = self.log.last_mut() {
             seen.status = answer.status;
@@ -279,8 +362,11 @@ impl FakeCloudWatch {
         let at =
             self.faults.iter().position(|planned| planned.action.as_deref().is_none_or(|wanted| wanted == action))?;
         let planned = &mut self.faults[at];
-        planned.left -= 1;
         let fault = planned.fault.clone();
+        // `u32::MAX` is for ever.
+        if planned.left != u32::MAX {
+            planned.left -= 1;
+        }
         if planned.left == 0 {
             self.faults.remove(at);
         }

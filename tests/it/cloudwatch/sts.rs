@@ -25,6 +25,7 @@ pub(super) fn serve(fake: &mut FakeCloudWatch, request: &FakeRequest<'_>) -> Fak
             _ => return FakeAnswer::xml_error(400, "ValidationError", "Value at 'durationSeconds' is out of range"),
         },
     };
+    let duration_ms = fake.roles_expired_ms.map_or(duration_ms, |ms| -ms);
     let role = parameter("RoleArn");
     let external = parameters.get("ExternalId");
     let allowed = fake.roles.get(role).is_some_and(|wanted| wanted.is_none() || wanted.as_ref() == external);

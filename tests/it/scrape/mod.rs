@@ -21,26 +21,7 @@ use std::rc::Rc;
 /// 2026-01-01.
 const NOW_MS: i64 = 1_767_225_600_000;
 
-#[derive(Default)]
-struct FakeClock(Cell<u64>);
-
-impl Clock for FakeClock {
-    fn wall_ms(&self) -> i64 {
-        NOW_MS + self.0.get() as i64
-    }
-    fn monotonic_ms(&self) -> u64 {
-        self.0.get()
-    }
-    fn boot_id(&self) -> [u8; 16] {
-        [1; 16]
-    }
-    fn synchronised(&self) -> bool {
-        true
-    }
-    fn random(&self) -> u64 {
-        4
-    }
-}
+type FakeClock = crate::hands::Hands<NOW_MS>;
 
 /// A request as it was seen.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use super::carry;
 use super::{Args, BufferCommand, EXIT_FAILED, EXIT_OK, event_line, load, print};
 use crate::env::RealDisk;
 use crate::logger::rfc3339;
+use crate::model::Event;
 use crate::spool::reader::{self, Report};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -86,11 +87,11 @@ fn list(dir: &Path) -> std::io::Result<u8> {
         let meta = &record.meta;
         let line = format!(
             "{} {} {} {} events {} bytes{}\n",
-            meta.sequence,
+            record.pending.first().unwrap_or(meta.sequence),
             rfc3339(meta.wall_ms),
             meta.key.stream,
-            meta.events,
-            meta.billed_bytes,
+            record.events.len(),
+            record.events.iter().map(Event::billed_bytes).sum::<usize>(),
             if meta.clock_confirmed { "" } else { " (clock not confirmed)" }
         );
         print(&line) == EXIT_OK

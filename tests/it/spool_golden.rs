@@ -4,7 +4,7 @@
 //! written again; new kinds get new folders, written by `write_golden_folders` below.
 
 use crate::sim_disk::SimDisk;
-use crate::spool::{append, key, settings};
+use crate::spool::{ack, ack_records, append, key, next_batch, settings};
 use promwatch::model::Event;
 use promwatch::spool::{NewRecord, Spool, reader};
 use std::fs;
@@ -88,8 +88,8 @@ fn what_a_newer_version_wrote_stays_and_work_goes_on() {
     let sequence = append(&mut spool, &disk, &key, 1, 5).expect("appends");
     assert!(sequence >= 1 << 32, "far above whatever the newer version gave out: {sequence}");
     spool.sync(&disk).expect("syncs");
-    while let Some(batch) = spool.next_batch(promwatch::spool::BatchLimits::default(), &disk).expect("reads") {
-        spool.ack(&batch.sequences, &disk).expect("acknowledges");
+    while let Some(batch) = next_batch(&mut spool, promwatch::spool::BatchLimits::default(), &disk).expect("reads") {
+        ack(&mut spool, &batch, &disk).expect("acknowledges");
     }
     spool.close(&disk).expect("closes");
     for (content, path) in before.iter().filter(|(_, path)| path.to_string_lossy().contains("seg-")) {
@@ -163,7 +163,7 @@ fn write_golden_folders() {
     };
 
     let (mut spool, disk) = sample(true);
-    spool.ack(&[0, 25, 75, 275], &disk).expect("acknowledges");
+    ack_records(&mut spool, &[0, 25, 75, 275], 25, &disk).expect("acknowledges");
     save("acked", &disk);
 
     let (_, disk) = sample(true);

@@ -472,7 +472,7 @@ impl Spool {
             let Some(number) = journal::parse_name(&prefix, &entry.name) else { continue };
             numbers.push(number);
             if let Ok(bytes) = disk.read(&self.folder().join(&entry.name), journal::READ_BYTES_MAX)
-                && let (Read::Settled(settled), _) = journal::read(&bytes, Some(*id))
+                && let (Read::Settled(settled, _), _) = journal::read(&bytes, Some(*id))
             {
                 imported.add(&settled);
             }

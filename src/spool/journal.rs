@@ -37,8 +37,8 @@ pub fn parse_name(prefix: &str, name: &str) -> Option<u64> {
 
 /// What a journal's bytes are.
 pub enum Read {
-    /// The numbers it settles; entries of other spools and damaged ones are left out.
-    Settled(Ranges),
+    /// The numbers it settles; entries of other spools and damaged ones are left out. And whether there are none of those.
+    Settled(Ranges, bool),
     /// A later version's.
     Newer,
 }
@@ -50,17 +50,17 @@ pub fn read(bytes: &[u8], id: Option<SpoolId>) -> (Read, Option<SpoolId>) {
         FileStart::Known(header) => Some(header.id),
         FileStart::Damaged => None,
     };
-    let mut settled = Vec::new();
+    let (mut settled, mut whole) = (Vec::new(), own.is_some());
     if let Some(id) = id.or(own) {
         let entries = bytes.get(JOURNAL_HEADER_BYTES..).unwrap_or_default();
-        for entry in entries.chunks_exact(ENTRY_BYTES) {
-            let (entry, _) = entry.as_chunks::<ENTRY_BYTES>();
-            if let Some((from, to)) = entry.first().and_then(|entry| decode_entry(&id, entry)) {
-                settled.push((from, to));
+        for entry in entries.chunks(ENTRY_BYTES) {
+            match entry.as_array().and_then(|entry| decode_entry(&id, entry)) {
+                Some(range) => settled.push(range),
+                None => whole = false,
             }
         }
     }
-    (Read::Settled(Ranges::of(settled)), own)
+    (Read::Settled(Ranges::of(settled), whole), own)
 }
 
 /// The journal that is being written.

@@ -33,6 +33,10 @@ pub struct Segment {
     pub on_disk: bool,
     /// It may not be removed: something of a later version is in it, or it is another spool's.
     pub keep: bool,
+    /// Its header is sound and says its name.
+    pub is_own: bool,
+    /// Its name may be believed: its header says the same, or nothing in it says otherwise.
+    pub well_named: bool,
     /// It could not be read lately; its records are pending, but not given out for now.
     pub unreadable: bool,
     /// The numbers that are pending here and nowhere else: the books. What the file does not have of them is lost.
@@ -307,7 +311,7 @@ impl Segment {
             if let Ok(at) = self.parts.binary_search_by_key(&place.stream, |part| part.stream) {
                 let part = &mut self.parts[at];
                 debug_assert!(part.events >= events, "more is settled than was pending");
-                part.events = part.events.checked_sub(events).unwrap_or_default();
+                part.events -= events.min(part.events);
                 let gone = u64::from(left == 0 && events > 0 && part.records > 0);
                 part.records -= gone;
                 self.records -= gone;

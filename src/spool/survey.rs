@@ -6,7 +6,7 @@ use super::segment::{self, Index, Place, Segment};
 use super::streams::{Losses, Streams};
 use super::wire::{
     EVENTS_MAX, FileStart, FrameHeader, JUMP, Kind, Piece, Pieces, SEGMENT_HEADER_BYTES, SEQUENCE_MAX, SegmentHeader,
-    SpoolId,
+    SpoolId, checksum,
 };
 use super::{Boot, Instants, Loss, LossReason, step};
 use crate::env::Disk;
@@ -51,9 +51,15 @@ pub struct Survey {
     seen: Ranges,
     /// Numbers that may be in files that cannot be read, or were never given out.
     excused: Ranges,
-    /// What may be believed of what is said to be settled: no range that begins among the records and ends above this.
+    /// Where numbers went on after those that were never given out.
+    jumps: Vec<u64>,
+    /// No entry of a journal that ends above this is believed.
     settled_max: u64,
+    /// What was settled is known, but for what was written last.
+    journal_known: bool,
     told: Losses,
+    /// Of the segments without a header.
+    damaged_sum: u32,
     boot_spans: Vec<(Boot, u64, u64, u64)>,
     edges: Vec<Edge>,
     damaged_records: Vec<DamagedRecord>,
@@ -78,11 +84,10 @@ struct DamagedRecord {
 /// Looks through the folder; one that does not exist is empty.
 pub fn survey(dir: &Path, disk: &dyn Disk) -> io::Result<Survey> {
     let found = look(dir, u64::MAX, disk)?;
-    // An entry that settles what nobody ever gave out would hide the records below.
-    let top = found.seen.end().saturating_add(FAR);
-    let made_up = |(from, to): (u64, u64)| from < found.seen.end() && to > top;
-    if found.settled.iter().any(made_up) || (found.end - found.next < JUMP && !found.settled.is_empty()) {
-        return look(dir, if found.seen.is_empty() { 0 } else { top }, disk);
+    // An entry that settles what nobody ever gave out would hide records, or lead the numbers astray.
+    let top = if found.seen.is_empty() { FREE_MIN } else { found.seen.end().saturating_add(FAR) };
+    if found.settled.end() > top {
+        return look(dir, top, disk);
     }
     Ok(found)
 }
@@ -105,9 +110,9 @@ fn look(dir: &Path, settled_max: u64, disk: &dyn Disk) -> io::Result<Survey> {
     }
     found.segments.sort_by_key(|segment| (segment.first, segment.attempt));
     found.find_id(dir, disk);
-    found.read_journals(&journals, dir, disk);
     // Before a segment is removed what was in it is in a journal. So without any journal no segment was removed.
-    let journal_known = journals.is_empty() || !found.settled.is_empty();
+    found.journal_known = journals.is_empty();
+    found.read_journals(&journals, dir, disk);
     let mut segments = std::mem::take(&mut found.segments);
     let mut header_known = false;
     // From the newest, so that a record that was written again counts in its later segment.
@@ -116,7 +121,7 @@ fn look(dir: &Path, settled_max: u64, disk: &dyn Disk) -> io::Result<Survey> {
     }
     segments.retain(|segment| segment.on_disk);
     found.segments = segments;
-    found.finish(journal_known && header_known);
+    found.finish(found.journal_known && header_known);
     Ok(found)
 }
 
@@ -139,7 +144,8 @@ impl Survey {
                 Err(_) => self.unreadable += 1,
                 Ok(bytes) => match journal::read(&bytes, self.id) {
                     (Read::Newer, _) => self.newer += 1,
-                    (Read::Settled(settled), own) => {
+                    (Read::Settled(settled, whole), own) => {
+                        self.journal_known |= whole || !settled.is_empty();
                         self.id = self.id.or(own);
                         self.journals.push(*number);
                         let believed = settled.iter().filter(|(_, to)| *to <= self.settled_max).collect();
@@ -163,15 +169,16 @@ impl Survey {
                 return false;
             }
         };
-        segment.bytes = bytes.len() as u64;
+        segment.bytes = segment.bytes.max(bytes.len() as u64);
         let (start, known) = match SegmentHeader::decode(&bytes) {
             FileStart::Known(header) if self.id.is_none_or(|id| id == header.id) => {
                 let own = header.first == segment.first && header.first < SEQUENCE_MAX;
                 if own && header.settled_below <= header.first.min(self.settled_max) {
                     self.settled.insert(0, header.settled_below);
                 }
-                if own && header.unused_to <= header.first {
+                if own && header.unused_to <= header.first && header.unused_from < header.unused_to {
                     self.excused.insert(header.unused_from, header.unused_to);
+                    self.jumps.push(header.unused_to);
                 }
                 (SEGMENT_HEADER_BYTES, own)
             }
@@ -185,7 +192,10 @@ impl Survey {
                 self.newer += 1;
                 return false;
             }
-            FileStart::Damaged => (0, false),
+            FileStart::Damaged => {
+                self.damaged_sum = self.damaged_sum.rotate_left(1) ^ checksum(&bytes);
+                (0, false)
+            }
         };
         self.torn += u64::from(bytes.is_empty());
         let newer_before = segment.keep;
@@ -222,6 +232,9 @@ impl Survey {
                 Piece::Torn => self.torn += 1,
             }
         }
+        // A copy under another name says nothing by its name.
+        segment.is_own = known;
+        segment.well_named = known || (start == 0 && before.is_none());
         self.edges.extend(before);
         self.newer += u64::from(segment.keep && !newer_before);
         self.seen.add(&taken);
@@ -262,6 +275,12 @@ impl Survey {
     fn finish(&mut self, whole: bool) {
         self.boot_spans.sort_by_key(|(_, first, ..)| *first);
         self.boots = self.boot_spans.drain(..).map(|(boot, ..)| boot).collect();
+        if self.id.is_none() && !self.segments.is_empty() {
+            // Nothing is left that says whose it is, and what is lost must be written down: a new name, made of what is there.
+            let mut id = self.boots.last().map_or([0; 16], |boot| boot.boot_id);
+            id.iter_mut().zip(self.damaged_sum.to_le_bytes()).for_each(|(byte, salt)| *byte ^= salt);
+            self.id = Some(id);
+        }
 
         let mut known = self.seen.clone();
         known.add(&self.settled);
@@ -271,7 +290,8 @@ impl Survey {
         let (mut highest, end) =
             roomy.or(free.iter().max_by_key(|(from, to)| to - from)).copied().unwrap_or((SEQUENCE_MAX, SEQUENCE_MAX));
         // A name says where numbers were when its file was made, but a made-up one must not lead us astray.
-        let names = self.segments.iter().map(|segment| segment.first);
+        let names = self.segments.iter().filter(|segment| segment.well_named || segment.keep);
+        let names = names.map(|segment| segment.first);
         highest = names
             .filter(|first| (highest..end.min(highest.saturating_add(FAR))).contains(first))
             .fold(highest, u64::max);
@@ -280,7 +300,9 @@ impl Survey {
 
         for (at, segment) in self.segments.iter().enumerate().filter(|(_, segment)| segment.keep) {
             let end = self.segments.get(at + 1).map_or(highest, |after| after.first);
-            self.excused.insert(segment.first, end);
+            // Who jumped over it gave out what follows, and none of that is in it.
+            let jumps = self.jumps.iter().copied().filter(|to| *to > segment.first);
+            self.excused.insert(segment.first, jumps.fold(end, u64::min));
         }
         let mut accounted = std::mem::take(&mut self.excused);
         accounted.add(&self.seen);

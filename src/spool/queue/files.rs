@@ -116,9 +116,11 @@ impl Spool {
 
     /// A process that was killed may have left in the kernel's memory what no sync of ours would cover.
     pub(super) fn sync_inherited(&mut self, journals: &[u64], disk: &dyn Disk) {
-        let segment = self.segments.iter().rev().find(|segment| !segment.keep).map(Segment::name);
-        let names =
-            segment.into_iter().chain(journals.last().map(|number| journal::name(journal::ACKNOWLEDGED, *number)));
+        // The last one that was made for certain, and whatever made-up or damaged ones come after it by name.
+        let first = self.segments.iter().rfind(|segment| segment.is_own).map_or(0, |segment| segment.first);
+        let names = self.segments.iter().filter(|segment| segment.first >= first && !segment.keep).map(Segment::name);
+        let names: Vec<String> =
+            names.chain(journals.iter().map(|number| journal::name(journal::ACKNOWLEDGED, *number))).collect();
         for name in names {
             if let Err(error) = disk.sync_file(&self.dir.join(&name)) {
                 log::warn!("{}: what the last process wrote may not survive a power cut: {error}", self.dir.display());

@@ -351,6 +351,12 @@ impl Spool {
         settled
     }
 
+    /// How many names of streams are held in memory, for tests.
+    #[cfg(debug_assertions)]
+    pub fn known_streams(&self) -> usize {
+        self.streams.len()
+    }
+
     /// The spool's id; nothing while nothing was ever written.
     pub fn id(&self) -> Option<[u8; 16]> {
         self.id

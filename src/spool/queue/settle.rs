@@ -21,7 +21,7 @@ impl Spool {
             Outcome::Dropped => Settled::Dropped,
             Outcome::Exported => Settled::Exported,
         };
-        let mut events = 0;
+        let (mut events, mut touched) = (0, Vec::new());
         for (from, to) in numbers.iter() {
             for at in self.owners(from, to) {
                 step();
@@ -29,12 +29,23 @@ impl Spool {
                     self.segments[at].settle(from, to);
                     self.note_settled(kind, from, to);
                     events += to - from;
+                    touched.push(at);
                 }
             }
-            // The body in flight had them when room was made: now they are settled as it says.
+            // The body in flight had them when room was made: now they are settled as it says. What the caller has not heard
+            // of is pending to it.
             for (from, to) in self.afloat.overlap(from, to) {
+                events += self.detached.count(from, to);
+                self.detached.remove(from, to);
                 self.afloat.remove(from, to);
                 self.note_settled(kind, from, to);
+            }
+        }
+        touched.dedup();
+        for at in touched {
+            // Without its index nobody knows whose they were. What cannot be read now is counted when it can be.
+            if !self.segments[at].is_settled() {
+                let _ = self.load_index(at, disk);
             }
         }
         let decoded = self.decoded.as_ref().map(|(.., record)| (record.meta.sequence, u64::from(record.meta.events)));

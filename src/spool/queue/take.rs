@@ -27,6 +27,19 @@ impl Spool {
         limits: BatchLimits,
         disk: &dyn Disk,
     ) -> Result<Option<SpoolBatch>, SpoolError> {
+        let batch = self.find_batch(may_send, leave_out, limits, disk);
+        // What turned out to be lost is told with the next look at the losses: a restart must not tell it again.
+        self.remove_settled(disk);
+        batch
+    }
+
+    fn find_batch(
+        &mut self,
+        may_send: &dyn Fn(&StreamKey) -> bool,
+        leave_out: &dyn Fn(&Age) -> bool,
+        limits: BatchLimits,
+        disk: &dyn Disk,
+    ) -> Result<Option<SpoolBatch>, SpoolError> {
         let mut read = 0;
         let mut at = self.look_from;
         while at < self.segments.len() {
@@ -46,16 +59,16 @@ impl Spool {
                     self.segments[at].unreadable = true;
                     return Err(self.error("reading", &error));
                 }
-                if let Some(place) = self.first_sendable(at, may_send, leave_out)
-                    && let Some(batch) = self.gather(at, &place, leave_out, limits, disk)?
-                {
-                    return Ok(Some(batch));
+                while let Some(place) = self.first_sendable(at, may_send, leave_out) {
+                    // Nothing: all of it was damaged, and is settled now.
+                    if let Some(batch) = self.gather(at, &place, leave_out, limits, disk)? {
+                        return Ok(Some(batch));
+                    }
                 }
             }
             at += 1;
         }
         self.look_from = 0;
-        self.remove_settled(disk);
         Ok(None)
     }
 
@@ -90,7 +103,7 @@ impl Spool {
         let stream = place.stream;
         let mut batch = SpoolBatch { key: Rc::clone(self.streams.key(stream)), records: Vec::new() };
         let mut sum = Sum { billed: 0, events: 0, first_ms: i64::MAX, last_ms: i64::MIN };
-        let (mut after, mut segments, mut damaged) = (place.from, 0, false);
+        let (mut after, mut segments) = (place.from, 0);
         let mut result = Ok(());
         let mut last = None;
         'segments: for at in first..self.segments.len() {
@@ -129,10 +142,7 @@ impl Spool {
                         last = None;
                         batch.records.push(part);
                     }
-                    Ok(None) => {
-                        damaged = true;
-                        self.lose(at, &place, LossReason::Damaged);
-                    }
+                    Ok(None) => self.lose(at, &place, LossReason::Damaged),
                     Err(error) => result = Err(error),
                 }
             }
@@ -144,9 +154,6 @@ impl Spool {
         }
         if let (Some((at, place)), Some(record)) = (last, batch.records.last()) {
             self.remember(at, &place, record.clone());
-        }
-        if damaged {
-            self.remove_settled(disk);
         }
         match result {
             Err(error) if batch.records.is_empty() => Err(self.error("reading", &error)),

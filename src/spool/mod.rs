@@ -1,16 +1,20 @@
 //! The spool: finished events on disk while they cannot be delivered, so that no power cut, full disk or damaged sector
 //! costs more than what was never synced.
 //!
-//! It appends, peeks, acknowledges, syncs, bounds and recovers: bytes, times and stream keys. It refuses to know what a metric is,
-//! to retry, and to decide when to sync or what to send. The format is `docs/spool-format.md`.
+//! It appends, peeks, settles, syncs, bounds and recovers: bytes, times, stream keys and the numbers of events. It refuses to know
+//! what a metric is, to retry, and to decide when to sync, what to send or how old is too old. The format is `docs/spool-format.md`.
 //!
-//! Limits: `max_bytes` on disk; in memory the unsynced records, an index of three segments, the templates of one.
+//! The books are sets of numbers: every event has one, a segment knows which are pending in it, and files are held against that.
+//! What was appended is pending, settled by the caller, told as lost, or detached with a body in flight; the sums are exact.
+//!
+//! Limits: `max_bytes` on disk; in memory the unsynced records, index and templates of three segments, one decoded record, and a
+//! line for each stream of each segment.
 //!
 //! ```text
 //!                append                       sync
 //!   (new) ------------------> [in a segment] --------> [certain]
 //!                                   |  ^                   |
-//!                       sync failed |  | written again     |  ack, drop by bytes or age
+//!                       sync failed |  | written again     |  settled, dropped by bytes or age, damaged
 //!                                   v  |                   v
 //!                                 [in memory]          [settled] -- all of a segment: file removed
 //! ```

@@ -1,6 +1,6 @@
 //! A segment as the spool knows it: its name, what is pending in it, and, while it is needed, where its records lie.
 
-use super::ranges::Ranges;
+use super::ranges::{Ranges, order};
 use super::shape::Templates;
 use super::wire::{FLAG_CLOCK_CONFIRMED, FrameHeader, checksum};
 use super::{Age, step};
@@ -151,10 +151,11 @@ impl Place {
 
 impl Index {
     /// From records in any order that have no number in common.
-    pub fn new(mut records: Vec<Place>, shapes: Vec<(u32, u32)>) -> Self {
-        records.sort_by_key(|place| place.from);
-        let mut by_stream: Vec<u32> = (0..records.len() as u32).collect();
-        by_stream.sort_by_key(|at| (records[*at as usize].stream, *at));
+    pub fn new(records: Vec<Place>, shapes: Vec<(u32, u32)>) -> Self {
+        let by_number = order(&mut records.iter().map(|place| place.from));
+        let records: Vec<Place> = by_number.iter().map(|(_, at)| records[*at as usize]).collect();
+        let by_stream = order(&mut records.iter().map(|place| u64::from(place.stream)));
+        let by_stream = by_stream.into_iter().map(|(_, at)| at as u32).collect();
         Self { records, by_stream, shapes, ..Self::default() }
     }
 
@@ -268,7 +269,8 @@ impl Segment {
     /// The streams got new numbers.
     pub fn renumber(&mut self, numbers: &[u32]) {
         self.parts.iter_mut().for_each(|part| part.stream = numbers[part.stream as usize]);
-        self.parts.sort_by_key(|part| part.stream);
+        let by_stream = order(&mut self.parts.iter().map(|part| u64::from(part.stream)));
+        self.parts = by_stream.iter().map(|(_, at)| self.parts[*at as usize]).collect();
         if let Some(index) = self.index.take() {
             self.index = Some(index.renumbered(numbers));
         }

@@ -1,7 +1,7 @@
 //! What lies in a spool's folder: read once at the start, and by the commands that only look.
 
 use super::journal::{self, Read};
-use super::ranges::Ranges;
+use super::ranges::{Ranges, order};
 use super::segment::{self, Index, Place, Segment};
 use super::streams::{Losses, Streams};
 use super::wire::{
@@ -311,28 +311,30 @@ impl Survey {
         let lowest = self.segments.first().map_or(highest, |segment| segment.first);
         let lowest = self.seen.first().map_or(lowest, |first| lowest.min(first));
         let from = if whole || lowest == 0 { 0 } else { lowest };
-        self.edges.sort_by_key(|edge| edge.number);
-        self.damaged_records.sort_by_key(|record| record.from);
+        let edges = order(&mut self.edges.iter().map(|edge| edge.number));
+        let damaged = order(&mut self.damaged_records.iter().map(|record| record.from));
         for (from, to) in accounted.missing(from, highest) {
             // A process may have jumped, and no header is left that says so. So many were never lost at once.
             let events = (to - from) % JUMP;
             if to - from < FAR && (1..JUMP / 16).contains(&events) {
                 self.lost.insert(from, to);
-                self.tell_loss(from, to, events);
+                self.tell_loss(from, to, events, &edges, &damaged);
             }
         }
         (self.edges, self.damaged_records, self.losses) = (Vec::new(), Vec::new(), self.told.take());
     }
 
     /// Tells a gap with so many events: record by record where headers are left, the rest by its neighbours.
-    fn tell_loss(&mut self, from: u64, to: u64, events: u64) {
+    /// `edges`, `damaged`: those in the order of their numbers.
+    fn tell_loss(&mut self, from: u64, to: u64, events: u64, edges: &[(u64, u64)], damaged: &[(u64, u64)]) {
         let mut rest = events;
         let mut at = from;
         let mut losses = std::mem::take(&mut self.told);
         let lowest = from.saturating_sub(u64::from(EVENTS_MAX));
-        let start = self.damaged_records.partition_point(|record| record.from < lowest);
-        for record in self.damaged_records[start..].iter().take_while(|record| record.from < to) {
+        let start = damaged.partition_point(|(number, _)| *number < lowest);
+        for (_, place) in damaged[start..].iter().take_while(|(number, _)| *number < to) {
             step();
+            let record = &self.damaged_records[*place as usize];
             let count = record.to.min(to).saturating_sub(record.from.max(at)).min(rest);
             if count > 0 {
                 at = record.to;
@@ -343,8 +345,9 @@ impl Survey {
             }
         }
         if rest > 0 {
-            let after = self.edges.get(self.edges.partition_point(|edge| edge.number < to));
-            let before = self.edges[..self.edges.partition_point(|edge| edge.number <= from)].last();
+            let edge = |(_, place): &(u64, u64)| &self.edges[*place as usize];
+            let after = edges.get(edges.partition_point(|(number, _)| *number < to)).map(edge);
+            let before = edges[..edges.partition_point(|(number, _)| *number <= from)].last().map(edge);
             let key = after.or(before).map(|edge| Rc::clone(self.streams.key(edge.stream)));
             let from_ms = before.or(after).map_or(0, |edge| edge.ms);
             let to_ms = after.or(before).map_or(0, |edge| edge.ms);

@@ -6,7 +6,7 @@
 use crate::sim_disk::SimDisk;
 use crate::spool::{ack, ack_records, append, key, next_batch, settings};
 use promwatch::model::Event;
-use promwatch::spool::{NewRecord, Spool, reader};
+use promwatch::spool::{NewRecord, Spool, export, reader};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -282,4 +282,24 @@ fn save(name: &str, disk: &SimDisk) {
         fs::write(to, disk.content(&path).expect("content")).expect("written");
     }
     fs::write(folder.join("cat.txt"), shortened(&cat(disk).0)).expect("written");
+}
+
+/// Writes the seeds of the fuzz target for export files that do not exist yet.
+#[test]
+#[ignore = "writes fixtures"]
+#[allow(clippy::disallowed_methods)]
+fn write_export_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/spool_export");
+    for name in ["acked", "damaged", "torn", "odd"] {
+        let (disk, file) = (golden(name), Path::new("/stick/events.pwx"));
+        disk.put(Path::new("/stick/other"), b"");
+        export::export(Path::new(STATE), file, &export::Filter::default(), 7, &disk, &mut |_| ()).expect("exports");
+        let bytes = disk.content(file).expect("content");
+        let cut = bytes[..bytes.len() / 2].to_vec();
+        for (name, bytes) in [(name.to_owned(), bytes), (format!("{name}_cut"), cut)] {
+            if !folder.join(&name).exists() {
+                fs::write(folder.join(&name), bytes).expect("written");
+            }
+        }
+    }
 }

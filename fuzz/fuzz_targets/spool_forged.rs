@@ -24,11 +24,15 @@ pub fn check(files: &[(&str, &[u8])]) {
         listed += record.events.len() as u64;
         true
     });
-    assert_eq!(report.expect("reads").events, listed);
+    let report = report.expect("reads");
+    assert_eq!(report.events, listed);
     drain(&disk);
     // Whatever lies there, new events find a place and are there after a restart.
     append(&disk);
-    assert_eq!(drain(&disk), 1);
+    let again = drain(&disk);
+    // The files of two spools in one folder may come one after the other; all else comes once.
+    assert!(again == 1 || again > 1 && report.unreadable > 0, "{again}");
+    assert_eq!(drain(&disk), 0);
 }
 
 /// Opens, delivers everything, and holds the sums against each other; how many events left.

@@ -452,7 +452,9 @@ fn parse_header(bytes: &[u8]) -> Parsed<'_> {
         source: u32_at(bytes, 84),
     };
     let sensible = match kind {
-        Kind::Record => (1..=EVENTS_MAX).contains(&header.count) && header.sequence < SEQUENCE_MAX,
+        Kind::Record => {
+            (1..=EVENTS_MAX).contains(&header.count) && header.sequence <= SEQUENCE_MAX - u64::from(header.count)
+        }
         Kind::Shape => header.billed < TEMPLATES_MAX && header.count <= TEMPLATES_MAX - header.billed,
     };
     if sensible { Parsed::Header(header) } else { Parsed::No }
@@ -605,6 +607,18 @@ mod tests {
         let sum = checksum(&bytes[..76]);
         bytes[76..].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&bytes), FileStart::Newer);
+    }
+
+    #[test]
+    fn a_record_that_ends_beyond_the_last_number_is_damage() {
+        // Its acknowledgement could not be written down, and it would be delivered at every start.
+        for (sequence, there) in [(SEQUENCE_MAX - 3, true), (SEQUENCE_MAX - 2, false), (u64::MAX, false)] {
+            let mut bytes = Vec::new();
+            encode_record(&mut bytes, &meta(sequence), 0, b"body");
+            assert_eq!(matches!(Pieces::new(&bytes, 0).next(), Some(Piece::Frame { .. })), there, "{sequence}");
+            let entry = encode_entry(&[1; 16], Settled::Delivered, sequence, sequence.saturating_add(3));
+            assert_eq!(decode_entry(&[1; 16], &entry).is_some(), there, "{sequence}");
+        }
     }
 
     #[test]

@@ -90,6 +90,19 @@ fn damage_of_any_segment_of_a_process_is_counted() {
 }
 
 #[test]
+fn the_first_segment_is_counted_where_the_journal_says_that_nothing_was_settled() {
+    let disk = SimDisk::new();
+    // What a power cut may leave of the first file: it is removed, and a journal without entries is begun for that.
+    disk.put(&Path::new(STATE).join("spool/seg-0000000000000000.pws"), b"");
+    filled(&disk, 200);
+    let journal = disk.paths().into_iter().find(|path| path.to_string_lossy().contains("acks-")).expect("a journal");
+    assert_eq!(disk.content(&journal).map(|bytes| bytes.len()), Some(48));
+    disk.remove(&segments(&disk)[0]).expect("removed");
+    let (_, recovery) = open(&disk, 64 << 10);
+    assert!(recovery.events < 12_000 && recovery.events + total(&recovery.losses) == 12_000, "{recovery:?}");
+}
+
+#[test]
 fn a_lost_segment_beside_numbers_that_were_jumped_over_is_counted() {
     for old in [false, true] {
         let start = golden("newer");

@@ -23,7 +23,7 @@ pub enum Source {
     /// A record in the lane.
     Lane(u64),
     /// A record in the spool.
-    Spool(u64),
+    Spool(u64, u64),
     /// The marker event for a loss: the place in the state's list.
     Marker,
 }

@@ -324,13 +324,13 @@ impl Agent {
         let confirmed = self.keeper.standing(env.clock) == Standing::Confirmed;
         for id in self.for_disk(env) {
             let Some(record) = self.lane.get(id) else { continue };
-            let key = Rc::clone(&record.key);
+            let (key, events) = (Rc::clone(&record.key), record.events.len() as u64);
             match self.storage.append(record, confirmed, env) {
                 Appended::At(sequence) => {
                     self.lane.remove(id);
                     if let Some(in_flight) = &mut self.in_flight {
                         for source in in_flight.sources.iter_mut().filter(|source| **source == Source::Lane(id)) {
-                            *source = Source::Spool(sequence);
+                            *source = Source::Spool(sequence, sequence + events);
                         }
                     }
                 }
@@ -380,12 +380,10 @@ impl Agent {
     fn enforce_bounds(&mut self, env: Env<'_>) {
         let pause_ms = (self.settings.buffer.max_age_ms / 4).clamp(1_000, 60_000);
         self.bounds_due_ms = env.clock.monotonic_ms() + pause_ms;
-        let now_ms = self.keeper.now_ms(env.clock);
-        let credible = self.keeper.standing(env.clock) != Standing::NotCredible;
+        let boot = crate::spool::boot_checksum(&env.clock.boot_id());
+        let oldest_ms = env.clock.monotonic_ms().checked_sub(self.settings.buffer.max_age_ms);
         let Some(spool) = self.storage.spool() else { return };
-        spool.enforce_age(&env.clock.boot_id(), env.clock.monotonic_ms(), env.disk);
-        // Without a clock that can be right nothing of an earlier boot is too old.
-        let losses = spool.enforce_bounds(if credible { now_ms } else { i64::MIN }, env.disk);
+        let losses = spool.enforce_bounds(&|of| oldest_ms.filter(|_| of == boot), env.disk);
         let lost = !losses.is_empty();
         for loss in losses {
             self.note_spool_loss(&loss);

@@ -18,7 +18,7 @@ use crate::env::{Env, Limits};
 use crate::model::settings::Expired;
 use crate::model::{Event, StreamKey};
 use crate::ship::{Rejected, Step, Trouble};
-use crate::spool::{BatchLimits, SpoolBatch};
+use crate::spool::{Age, BatchLimits, Outcome, Ranges, SpoolBatch};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -223,12 +223,7 @@ impl Agent {
     }
 
     fn gather_backlog(&mut self, env: Env<'_>) -> Option<InFlight> {
-        let keep = self.settings.buffer.expired == Expired::Keep;
-        let limits = BatchLimits {
-            billed_bytes: self.pace.billed_bytes_max(),
-            not_before_ms: keep.then(|| self.keeper.now_ms(env.clock) - TOO_OLD_MS),
-            ..BatchLimits::default()
-        };
+        let limits = BatchLimits { billed_bytes: self.pace.billed_bytes_max(), ..BatchLimits::default() };
         let SpoolBatch { records, .. } = self.next_spool_batch(limits, env)?;
         let (mut events, mut sources) = (Vec::new(), Vec::new());
         for record in records {
@@ -236,7 +231,7 @@ impl Agent {
             let placement = self.keeper.place(meta.boot_id, meta.monotonic_ms, meta.wall_ms);
             // A boot whose clock was confirmed when the scrape was written down needs no estimate.
             let estimated = placement.estimated && !meta.clock_confirmed;
-            sources.push(Source::Spool(meta.sequence));
+            sources.extend(record.pending.iter().map(|(from, to)| Source::Spool(from, to)));
             events.extend(record.events.into_iter().map(|mut event| {
                 if estimated || !placement.estimated {
                     restamp::shift(&mut event, placement.delta_ms);
@@ -251,25 +246,20 @@ impl Agent {
     }
 
     fn next_spool_batch(&mut self, limits: BatchLimits, env: Env<'_>) -> Option<SpoolBatch> {
+        let now_ms = env.clock.monotonic_ms();
+        let keep = self.settings.buffer.expired == Expired::Keep;
+        let before_ms = self.keeper.now_ms(env.clock) - TOO_OLD_MS;
         let spool = self.storage.spool()?;
-        let streams = spool.streams();
-        let mut found = None;
         // The stream that has waited longest first, but one that the service refuses must not keep the others waiting.
-        for stream in
-            streams.iter().filter(|stream| self.shipper.held_until_ms(&stream.key) <= env.clock.monotonic_ms())
-        {
-            match spool.next_batch_of(&stream.key, limits, env.disk) {
-                Ok(Some(batch)) => {
-                    found = Some(batch);
-                    break;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    self.storage.give_up(&error, env);
-                    break;
-                }
+        let may_send = |key: &StreamKey| self.shipper.held_until_ms(key) <= now_ms;
+        let leave_out = |age: &Age| keep && age.last_ms < before_ms;
+        let found = match spool.next_batch(&may_send, &leave_out, limits, env.disk) {
+            Ok(found) => found,
+            Err(error) => {
+                self.storage.give_up(&error, env);
+                None
             }
-        }
+        };
         self.collect_losses();
         if found.is_none() {
             // Nothing that may be sent now: no need to look again at once.
@@ -333,20 +323,20 @@ impl Agent {
             let key = Rc::clone(&event.key);
             self.lose(DropReason::Expired, &key, &in_flight.expired);
         }
-        let mut sequences = Vec::new();
+        let mut numbers = Ranges::default();
         for source in &in_flight.sources {
             match source {
                 Source::Lane(id) => drop(self.lane.remove(*id)),
-                Source::Spool(sequence) => sequences.push(*sequence),
+                Source::Spool(from, to) => numbers.insert(*from, *to),
                 Source::Marker => {
                     self.state.losses.remove(0);
                     self.save_state(env);
                 }
             }
         }
-        if !sequences.is_empty()
+        if !numbers.is_empty()
             && let Some(spool) = self.storage.spool()
-            && let Err(error) = spool.ack(&sequences, env.disk)
+            && let Err(error) = spool.settle(Outcome::Delivered, &numbers, env.disk).1
         {
             self.storage.give_up(&error, env);
         }

@@ -6,6 +6,7 @@ use super::carry;
 use super::{Args, BufferCommand, EXIT_FAILED, EXIT_OK, Lines, event_line, load, print, say};
 use crate::env::RealDisk;
 use crate::logger::rfc3339;
+use crate::model::Event;
 use crate::spool::reader::{self, Report};
 use std::path::{Path, PathBuf};
 
@@ -84,11 +85,11 @@ fn list(dir: &Path) -> std::io::Result<u8> {
         let mut out = Lines::default();
         out.line(format_args!(
             "{} {} {} {} events {} bytes{}",
-            meta.sequence,
+            record.pending.first().unwrap_or(meta.sequence),
             rfc3339(meta.wall_ms),
             meta.key.stream,
-            meta.events,
-            meta.billed_bytes,
+            record.events.len(),
+            record.events.iter().map(Event::billed_bytes).sum::<usize>(),
             if meta.clock_confirmed { "" } else { " (clock not confirmed)" }
         ));
         out.print() == EXIT_OK

@@ -12,7 +12,7 @@ use crate::agent::{Agent, OpenError};
 use crate::env::{Clock as _, Disk as _, Env, Lock, RealClock, RealDisk, RealNet, Signals};
 use crate::model::settings::BufferSettings;
 use crate::spool::export::{self, Filter};
-use crate::spool::{Recovery, Spool, SpoolError, reader};
+use crate::spool::{Outcome, Ranges, Recovery, Spool, SpoolError, reader};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -85,13 +85,14 @@ fn try_export(dir: &Path, file: &Path, select: &Select, remove: bool) -> Result<
     bar.end();
     if remove {
         let (mut spool, mut state) = open(dir)?;
-        spool.remove_exported(&exported.sequences, &RealDisk)?;
-        close(spool, &mut state, dir, DropReason::Exported, exported.events)?;
+        let (events, settled) = spool.settle(Outcome::Exported, &exported.numbers, &RealDisk);
+        settled?;
+        close(spool, &mut state, dir, DropReason::Exported, events)?;
     }
     told(format_args!(
         "{} events in {} records, {} bytes: {}",
         exported.events,
-        exported.sequences.len(),
+        exported.records,
         exported.bytes,
         file.display()
     ));
@@ -189,18 +190,19 @@ pub(super) fn drop_events(dir: &Path, select: &Select) -> u8 {
 fn try_drop(dir: &Path, select: &Select) -> Result<u8, Failure> {
     let _lock = lock(dir)?;
     let filter = select.filter();
-    let (mut sequences, mut events) = (Vec::new(), 0);
+    let (mut numbers, mut records) = (Ranges::default(), 0_u64);
     reader::read(dir, &RealDisk, &mut |record| {
         if filter.takes(record) {
-            sequences.push(record.meta.sequence);
-            events += u64::from(record.meta.events);
+            record.pending.iter().for_each(|(from, to)| numbers.insert(from, to));
+            records += 1;
         }
         true
     })?;
     let (mut spool, mut state) = open(dir)?;
-    spool.discard(&sequences, &RealDisk)?;
+    let (events, settled) = spool.settle(Outcome::Dropped, &numbers, &RealDisk);
+    settled?;
     close(spool, &mut state, dir, DropReason::Removed, events)?;
-    told(format_args!("{events} events in {} records dropped", sequences.len()));
+    told(format_args!("{events} events in {records} records dropped"));
     Ok(EXIT_OK)
 }
 

@@ -5,17 +5,19 @@
 //! interrupted import goes on where it was, and a second one takes nothing.
 
 use super::journal::{self, Journal, Read};
-use super::queue::{decode_frame, take_shapes};
+use super::queue::{decode_frame, describe, take_shapes};
 use super::ranges::Ranges;
 use super::reader;
 use super::shape::Templates;
-use super::survey::{SEGMENT_READ_MAX, Streams, index};
+use super::streams::Streams;
+use super::survey::{SEGMENT_READ_MAX, index};
 use super::wire::{
     self, FLAG_IMPORTED, FileStart, Kind, Piece, Pieces, SEGMENT_HEADER_BYTES, SegmentHeader, Settled, SpoolId,
 };
 use super::writer::Encoder;
-use super::{FOLDER, NewRecord, Spool, SpoolError, SpoolRecord};
+use super::{FOLDER, NewRecord, RecordMeta, Spool, SpoolError, SpoolRecord};
 use crate::env::{Disk, DiskFile};
+use crate::model::Event;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -54,10 +56,12 @@ impl Filter {
 /// What was exported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
+    /// Records. What is pending of a record in several pieces is so many records in the file.
+    pub records: u64,
     /// Events.
     pub events: u64,
-    /// Records; what [`Spool::remove_exported`] takes once the file is safe.
-    pub sequences: Vec<u64>,
+    /// Their numbers: to be settled as [`super::Outcome::Exported`] when they shall go, once the file is safe.
+    pub numbers: Ranges,
     /// Bytes of the file.
     pub bytes: u64,
 }
@@ -114,7 +118,7 @@ pub fn export(
     let mut written = writer.begin(now_ms);
     reader::read(state_dir, disk, &mut |record| {
         if filter.takes(record) && written.is_ok() {
-            written = writer.add(record, now_ms);
+            written = writer.add_pending(record, now_ms);
             progress(writer.exported.events);
         }
         written.is_ok()
@@ -157,32 +161,38 @@ impl Writer {
         self.write(&out)
     }
 
-    fn add(&mut self, record: &SpoolRecord, now_ms: i64) -> io::Result<()> {
-        let meta = &record.meta;
-        let new = NewRecord {
-            key: &meta.key,
-            boot_id: meta.boot_id,
-            monotonic_ms: meta.monotonic_ms,
-            wall_ms: meta.wall_ms,
-            clock_confirmed: meta.clock_confirmed,
-            events: &record.events,
-        };
+    /// A record of its own for each piece that is pending, so that every event keeps its number.
+    fn add_pending(&mut self, record: &SpoolRecord, now_ms: i64) -> io::Result<()> {
+        let mut events = &record.events[..];
+        for (from, to) in record.pending.iter() {
+            let (piece, rest) = events.split_at(((to - from) as usize).min(events.len()));
+            events = rest;
+            let new = again(&record.meta, piece);
+            let meta = describe(&new, from, record.meta.imported);
+            // A record that was in a spool fits into a frame.
+            self.add(&meta.map_err(|_| io::ErrorKind::InvalidData)?, &new, now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, meta: &RecordMeta, new: &NewRecord<'_>, now_ms: i64) -> io::Result<()> {
         if self.block.len() >= BLOCK_BYTES_MAX {
             self.end_block()?;
         }
         if self.block.is_empty() {
             self.encoder.restart();
             let first = meta.sequence;
-            let header = SegmentHeader { id: self.id, first, unused_from: first, settled_below: 0, created_ms: now_ms };
+            let (unused_from, unused_to, created_ms) = (first, first, now_ms);
+            let header = SegmentHeader { id: self.id, first, unused_from, unused_to, settled_below: 0, created_ms };
             self.block = header.encode();
         }
-        let frames = self.encoder.encode(meta, &new, None, self.block.len() as u64);
-        // A record that was in a spool fits into a frame.
+        let frames = self.encoder.encode(meta, new, None, self.block.len() as u64);
         let frames = frames.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         self.block.extend_from_slice(&frames.shapes);
         self.block.extend_from_slice(&frames.record);
         self.exported.events += u64::from(meta.events);
-        self.exported.sequences.push(meta.sequence);
+        self.exported.records += 1;
+        self.exported.numbers.insert(meta.sequence, meta.sequence + u64::from(meta.events));
         Ok(())
     }
 
@@ -201,7 +211,7 @@ impl Writer {
     fn finish(mut self) -> io::Result<Exported> {
         self.end_block()?;
         let mut end = END_MAGIC.to_vec();
-        end.extend_from_slice(&(self.exported.sequences.len() as u64).to_le_bytes());
+        end.extend_from_slice(&self.exported.records.to_le_bytes());
         end.extend_from_slice(&self.exported.events.to_le_bytes());
         end.extend_from_slice(&[0; 4]);
         seal(&mut end);
@@ -318,7 +328,7 @@ fn each_block(file: &Path, disk: &dyn Disk, on_block: &mut OnBlock<'_>) -> Resul
         let (taken, already) = on_block(&id, &records)?;
         report.records += taken;
         report.already += already;
-        report.events += records.iter().map(|record| u64::from(record.meta.events)).sum::<u64>();
+        report.events += records.iter().map(|record| record.events.len() as u64).sum::<u64>();
     }
 }
 
@@ -327,7 +337,7 @@ fn block_records(bytes: &[u8], report: &mut FileReport) -> Vec<SpoolRecord> {
     let start = if matches!(SegmentHeader::decode(bytes), FileStart::Known(_)) { SEGMENT_HEADER_BYTES } else { 0 };
     let skipped = Pieces::new(bytes, start).filter(|piece| !matches!(piece, Piece::Frame { .. })).count();
     report.damaged += skipped as u64;
-    let index = index(bytes, &Ranges::default(), &mut streams);
+    let index = index(bytes, &Ranges::of(vec![(0, u64::MAX)]), &mut streams);
     let piece = |at: u32, len: u32| bytes.get(at as usize..(at + len) as usize).unwrap_or_default();
     let mut templates = Templates::default();
     for (at, len) in &index.shapes {
@@ -335,12 +345,24 @@ fn block_records(bytes: &[u8], report: &mut FileReport) -> Vec<SpoolRecord> {
     }
     let mut records = Vec::with_capacity(index.records.len());
     for place in &index.records {
-        match decode_frame(piece(place.at, place.bytes), place, &templates, &mut streams) {
-            Some(record) => records.push(record),
+        match decode_frame(piece(place.at, place.bytes), place, &templates, streams.key(place.stream)) {
+            Some(record) => records.push(record.only(&[(place.from, place.to)])),
             None => report.damaged += 1,
         }
     }
     records
+}
+
+/// What a record says of its scrape, for some of its events.
+fn again<'a>(meta: &'a RecordMeta, events: &'a [Event]) -> NewRecord<'a> {
+    NewRecord {
+        key: &meta.key,
+        boot_id: meta.boot_id,
+        monotonic_ms: meta.monotonic_ms,
+        wall_ms: meta.wall_ms,
+        clock_confirmed: meta.clock_confirmed,
+        events,
+    }
 }
 
 /// Tells a record from all others of all spools, but for an accident in four billion.
@@ -378,20 +400,29 @@ impl Spool {
         each_block(file, disk, &mut |id, records| {
             let (mut taken, mut already, mut result) = (0, 0, Ok(()));
             for record in records {
-                let (from, to) = (record.meta.sequence, record.meta.sequence + u64::from(record.meta.events));
-                let own = self.id() == Some(*id) && self.is_pending(from);
-                if imported.contains(from) || own || unnoted.contains(&source(id, from)) {
-                    already += 1;
-                } else {
-                    result = self.import_record(id, record, disk);
-                    if result.is_err() {
-                        break;
+                let wanted = self.wanted(id, record, &imported);
+                already += u64::from(wanted.is_empty());
+                let mut new = false;
+                for (from, to) in wanted {
+                    if !unnoted.contains(&source(id, from)) {
+                        result = self.import_record(id, &record.only(&[(from, to)]), from, disk);
+                        if result.is_err() {
+                            break;
+                        }
+                        new = true;
                     }
-                    taken += 1;
+                    imported.insert(from, to);
+                    journal.note(Settled::Merged, from, to);
                 }
-                imported.insert(from, to);
-                journal.note(Settled::Merged, from, to);
-                events += u64::from(record.meta.events);
+                taken += u64::from(new);
+                if result.is_err() {
+                    break;
+                }
+                for (from, to) in record.pending.iter() {
+                    imported.insert(from, to);
+                    journal.note(Settled::Merged, from, to);
+                }
+                events += record.events.len() as u64;
                 progress(events);
             }
             // What was taken is noted, whatever stopped the rest: it may be delivered before the next try.
@@ -405,23 +436,31 @@ impl Spool {
         })
     }
 
-    fn import_record(&mut self, id: &SpoolId, record: &SpoolRecord, disk: &dyn Disk) -> Result<(), SpoolError> {
-        let meta = &record.meta;
+    /// What of a record was neither imported before nor is pending here because it is our own.
+    fn wanted(&self, id: &SpoolId, record: &SpoolRecord, imported: &Ranges) -> Vec<(u64, u64)> {
+        let mut wanted: Vec<_> = record.pending.iter().flat_map(|(from, to)| imported.missing(from, to)).collect();
+        if self.id() == Some(*id) {
+            wanted = wanted.into_iter().flat_map(|(from, to)| self.settled_of(from, to)).collect();
+        }
+        wanted
+    }
+
+    fn import_record(
+        &mut self,
+        id: &SpoolId,
+        record: &SpoolRecord,
+        sequence: u64,
+        disk: &dyn Disk,
+    ) -> Result<(), SpoolError> {
+        let new = again(&record.meta, &record.events);
         // Compressed it is smaller; a shape and headers come on top.
-        if !self.has_room(meta.billed_bytes + (16 << 10)) {
+        let billed: u64 = record.events.iter().map(|event| event.billed_bytes() as u64).sum();
+        if !self.has_room(billed + (16 << 10)) {
             return Err(SpoolError::NoSpace(
                 "the buffer is full: nothing more is imported until it has drained".into(),
             ));
         }
-        let new = NewRecord {
-            key: &meta.key,
-            boot_id: meta.boot_id,
-            monotonic_ms: meta.monotonic_ms,
-            wall_ms: meta.wall_ms,
-            clock_confirmed: meta.clock_confirmed,
-            events: &record.events,
-        };
-        self.append_from(&new, Some(source(id, meta.sequence)), disk).map(drop)
+        self.append_from(&new, Some(source(id, sequence)), disk).map(drop)
     }
 
     /// The journal of what was imported from a spool, and what the earlier ones say.
@@ -433,12 +472,12 @@ impl Spool {
             let Some(number) = journal::parse_name(&prefix, &entry.name) else { continue };
             numbers.push(number);
             if let Ok(bytes) = disk.read(&self.folder().join(&entry.name), journal::READ_BYTES_MAX)
-                && let (Read::Settled(settled), _) = journal::read(&bytes, Some(*id))
+                && let (Read::Settled(settled, _), _) = journal::read(&bytes, Some(*id))
             {
-                settled.iter().for_each(|(from, to)| imported.insert(from, to));
+                imported.add(&settled);
             }
         }
-        let next = numbers.iter().max().map_or(0, |number| number + 1);
+        let next = journal::next_number(&numbers);
         (Journal::after(&prefix, next, numbers), imported)
     }
 }

@@ -8,7 +8,7 @@ use crate::env::{Disk, DiskFile};
 use std::io;
 use std::path::Path;
 
-/// A journal over this length is replaced by a new one.
+/// A journal that grew by this length, and by as much as it began with, is replaced by a new one.
 const JOURNAL_BYTES_MAX: u64 = 64 << 10;
 /// The longest journal that is read; ours never come near.
 pub const READ_BYTES_MAX: u64 = 16 << 20;
@@ -21,6 +21,14 @@ pub fn name(prefix: &str, number: u64) -> String {
     format!("{prefix}{number:016x}.pwa")
 }
 
+/// Higher numbers are nobody's; what is in such a journal is read all the same.
+const NUMBER_MAX: u64 = 1 << 56;
+
+/// The number after those that were found.
+pub fn next_number(numbers: &[u64]) -> u64 {
+    numbers.iter().filter(|number| **number < NUMBER_MAX).max().map_or(0, |number| number + 1)
+}
+
 /// A journal's number, from its name.
 pub fn parse_name(prefix: &str, name: &str) -> Option<u64> {
     let digits = name.strip_prefix(prefix)?.strip_suffix(".pwa")?;
@@ -29,8 +37,8 @@ pub fn parse_name(prefix: &str, name: &str) -> Option<u64> {
 
 /// What a journal's bytes are.
 pub enum Read {
-    /// The numbers it settles; entries of other spools and damaged ones are left out.
-    Settled(Ranges),
+    /// The numbers it settles; entries of other spools and damaged ones are left out. And whether there are none of those.
+    Settled(Ranges, bool),
     /// A later version's.
     Newer,
 }
@@ -42,17 +50,17 @@ pub fn read(bytes: &[u8], id: Option<SpoolId>) -> (Read, Option<SpoolId>) {
         FileStart::Known(header) => Some(header.id),
         FileStart::Damaged => None,
     };
-    let mut settled = Ranges::default();
+    let (mut settled, mut whole) = (Vec::new(), own.is_some());
     if let Some(id) = id.or(own) {
         let entries = bytes.get(JOURNAL_HEADER_BYTES..).unwrap_or_default();
-        for entry in entries.chunks_exact(ENTRY_BYTES) {
-            let (entry, _) = entry.as_chunks::<ENTRY_BYTES>();
-            if let Some((from, to)) = entry.first().and_then(|entry| decode_entry(&id, entry)) {
-                settled.insert(from, to);
+        for entry in entries.chunks(ENTRY_BYTES) {
+            match entry.as_array().and_then(|entry| decode_entry(&id, entry)) {
+                Some(range) => settled.push(range),
+                None => whole = false,
             }
         }
     }
-    (Read::Settled(settled), own)
+    (Read::Settled(Ranges::of(settled), whole), own)
 }
 
 /// The journal that is being written.
@@ -66,6 +74,8 @@ pub struct Journal {
     file: Option<Box<dyn DiskFile>>,
     number: u64,
     bytes: u64,
+    /// What the present file began with.
+    restated_bytes: u64,
     waiting: Vec<(Settled, u64, u64)>,
     unsynced: bool,
     name_unsynced: bool,
@@ -106,7 +116,7 @@ impl Journal {
         if self.waiting.is_empty() && !self.restate {
             return Ok(());
         }
-        if self.bytes > JOURNAL_BYTES_MAX {
+        if self.bytes > JOURNAL_BYTES_MAX + 2 * self.restated_bytes {
             self.leave();
         }
         let mut out = Vec::new();
@@ -121,6 +131,7 @@ impl Journal {
             for (from, to) in settled.iter() {
                 out.extend_from_slice(&encode_entry(id, Settled::Merged, from, to));
             }
+            self.restated_bytes = out.len() as u64;
         }
         for (kind, from, to) in &self.waiting {
             out.extend_from_slice(&encode_entry(id, *kind, *from, *to));

@@ -1,16 +1,20 @@
 //! The spool: finished events on disk while they cannot be delivered, so that no power cut, full disk or damaged sector
 //! costs more than what was never synced.
 //!
-//! It appends, peeks, acknowledges, syncs, bounds and recovers: bytes, times and stream keys. It refuses to know what a metric is,
-//! to retry, and to decide when to sync or what to send. The format is `docs/spool-format.md`.
+//! It appends, peeks, settles, syncs, bounds and recovers: bytes, times, stream keys and the numbers of events. It refuses to know
+//! what a metric is, to retry, and to decide when to sync, what to send or how old is too old. The format is `docs/spool-format.md`.
 //!
-//! Limits: `max_bytes` on disk; in memory the unsynced records, an index of three segments, the templates of one.
+//! The books are sets of numbers: every event has one, a segment knows which are pending in it, and files are held against that.
+//! What was appended is pending, settled by the caller, told as lost, or detached with a body in flight; the sums are exact.
+//!
+//! Limits: `max_bytes` on disk; in memory the unsynced records, index and templates of three segments, one decoded record, and a
+//! line for each stream of each segment.
 //!
 //! ```text
 //!                append                       sync
 //!   (new) ------------------> [in a segment] --------> [certain]
 //!                                   |  ^                   |
-//!                       sync failed |  | written again     |  ack, drop by bytes or age
+//!                       sync failed |  | written again     |  settled, dropped by bytes or age, damaged
 //!                                   v  |                   v
 //!                                 [in memory]          [settled] -- all of a segment: file removed
 //! ```
@@ -23,12 +27,14 @@ mod ranges;
 pub mod reader;
 mod segment;
 mod shape;
+mod streams;
 mod survey;
 mod varint;
 mod wire;
 mod writer;
 
 pub use queue::Spool;
+pub use ranges::Ranges;
 
 use crate::model::{Event, StreamKey};
 use std::fmt;
@@ -123,35 +129,92 @@ pub struct BatchLimits {
     pub events: u32,
     /// Between the oldest and the newest event, milliseconds.
     pub span_ms: u64,
-    /// Leave out (and keep) records whose newest event is older.
-    pub not_before_ms: Option<i64>,
 }
 
 impl Default for BatchLimits {
     /// The limits of PutLogEvents.
     fn default() -> Self {
-        Self { billed_bytes: 1_048_576, events: 10_000, span_ms: 24 * 3_600_000 - 1, not_before_ms: None }
+        Self { billed_bytes: 1_048_576, events: 10_000, span_ms: 24 * 3_600_000 - 1 }
     }
 }
 
-/// The oldest events of a stream, in order. They stay where they are until they are acknowledged.
+/// Why numbers are settled by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The service has them.
+    Delivered,
+    /// They will never be delivered; the caller counts them.
+    Dropped,
+    /// They were exported and may go.
+    Exported,
+}
+
+/// How old a record is, by all the clocks that it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// The boot of the scrape, as [`boot_checksum`] gives it.
+    pub boot: u32,
+    /// Milliseconds since that boot at the scrape.
+    pub monotonic_ms: u64,
+    /// The wall clock was confirmed (by AWS or the kernel) when the record was written.
+    pub confirmed: bool,
+    /// The oldest event's time, by the clock of the device.
+    pub first_ms: i64,
+    /// The newest event's time.
+    pub last_ms: i64,
+}
+
+/// What [`Age::boot`] is for a boot's id.
+pub fn boot_checksum(boot_id: &[u8; 16]) -> u32 {
+    wire::checksum(boot_id)
+}
+
+/// The oldest pending events of a stream, in order. They stay where they are until their numbers are settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolBatch {
     /// Where they go.
     pub key: Rc<StreamKey>,
-    /// What to acknowledge.
-    pub sequences: Vec<u64>,
-    /// The records.
+    /// The records, each with what is pending of it.
     pub records: Vec<SpoolRecord>,
 }
 
 /// A record that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolRecord {
-    /// What it is about.
+    /// What it is about. Counts and times are the whole record's, settled events included.
     pub meta: RecordMeta,
-    /// Its events.
+    /// Its pending events, in order.
     pub events: Vec<Event>,
+    /// Their numbers, in the same order.
+    pub pending: Ranges,
+}
+
+impl SpoolRecord {
+    /// The record with only these of its events; numbers that it does not have are left out.
+    fn only(&self, numbers: &[(u64, u64)]) -> Self {
+        let (mut events, mut pending, mut at) = (Vec::new(), Ranges::default(), 0);
+        let wanted = Ranges::of(numbers.to_vec());
+        for (from, to) in self.pending.iter() {
+            for (first, end) in wanted.overlap(from, to) {
+                pending.insert(first, end);
+                let (first, end) = (at + (first - from) as usize, at + (end - from) as usize);
+                events.extend_from_slice(self.events.get(first..end).unwrap_or_default());
+            }
+            at += (to - from) as usize;
+        }
+        Self { events, meta: self.meta.clone(), pending }
+    }
+}
+
+/// What is left of a spool whose folder is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abandoned {
+    /// What only the disk had.
+    pub losses: Vec<Loss>,
+    /// What no sync had covered yet: it is still in memory.
+    pub records: Vec<SpoolRecord>,
+    /// Numbers that were pinned: neither of the above, the body in flight has them.
+    pub detached: Ranges,
 }
 
 /// Why events were lost.
@@ -270,3 +333,22 @@ impl fmt::Display for SpoolError {
 }
 
 impl std::error::Error for SpoolError {}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts a look at a record, stream or segment, for [`steps`].
+#[inline]
+fn step() {
+    #[cfg(debug_assertions)]
+    STEPS.with(|steps| steps.set(steps.get() + 1));
+}
+
+/// Looks at records, streams and segments so far on this thread: what tests hold against the number of those, because time
+/// says little. Only in debug builds.
+#[cfg(debug_assertions)]
+pub fn steps() -> u64 {
+    STEPS.with(std::cell::Cell::get)
+}

@@ -64,6 +64,8 @@ pub fn read(state_dir: &Path, disk: &dyn Disk, visit: &mut dyn FnMut(&SpoolRecor
         ..Report::default()
     };
     let mut going = true;
+    // Where each stream stands in the report.
+    let mut rows = Vec::new();
     for at in 0..found.segments.len() {
         let segment = &found.segments[at];
         if segment.unreadable || segment.is_settled() {
@@ -73,20 +75,23 @@ pub fn read(state_dir: &Path, disk: &dyn Disk, visit: &mut dyn FnMut(&SpoolRecor
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             bytes => bytes?,
         };
-        let index = index(&bytes, &segment.shadowed, &mut found.streams);
+        let index = index(&bytes, &segment.pending, &mut found.streams);
         let mut templates = Templates::default();
         for (at, len) in &index.shapes {
             take_shapes(piece(&bytes, *at, *len), &mut templates);
         }
-        for place in index.records.iter().filter(|place| !found.settled.contains(place.sequence)) {
-            let Some(record) =
-                decode_frame(piece(&bytes, place.at, place.bytes), place, &templates, &mut found.streams)
-            else {
-                report.damaged += 1;
-                continue;
-            };
-            count(&mut report, place, &record);
-            going = going && visit(&record);
+        rows.resize(found.streams.len(), usize::MAX);
+        for place in &index.records {
+            let pending = segment.pending_of(place);
+            let key = found.streams.key(place.stream);
+            match decode_frame(piece(&bytes, place.at, place.bytes), place, &templates, key) {
+                Some(record) => {
+                    let record = record.only(&pending);
+                    count(&mut report, &mut rows[place.stream as usize], place, &record);
+                    going = going && visit(&record);
+                }
+                None => report.damaged += 1,
+            }
         }
     }
     Ok(report)
@@ -124,24 +129,23 @@ fn piece(bytes: &[u8], at: u32, len: u32) -> &[u8] {
     bytes.get(at..at + len as usize).unwrap_or_default()
 }
 
-fn count(report: &mut Report, place: &Place, record: &SpoolRecord) {
+fn count(report: &mut Report, row: &mut usize, place: &Place, record: &SpoolRecord) {
+    let (events, first_ms) = (record.events.len() as u64, place.age.first_ms);
     report.records += 1;
-    report.events += u64::from(place.events);
-    report.oldest_ms = Some(report.oldest_ms.map_or(place.first_ms, |ms| ms.min(place.first_ms)));
-    report.newest_ms = Some(report.newest_ms.map_or(place.last_ms, |ms| ms.max(place.last_ms)));
-    let key = &record.meta.key;
-    match report.streams.iter_mut().find(|stream| stream.key == *key) {
+    report.events += events;
+    report.oldest_ms = Some(report.oldest_ms.map_or(first_ms, |ms| ms.min(first_ms)));
+    report.newest_ms = Some(report.newest_ms.map_or(place.age.last_ms, |ms| ms.max(place.age.last_ms)));
+    match report.streams.get_mut(*row) {
         Some(stream) => {
             stream.records += 1;
-            stream.events += u64::from(place.events);
-            stream.oldest_ms = stream.oldest_ms.min(place.first_ms);
+            stream.events += events;
+            stream.oldest_ms = stream.oldest_ms.min(first_ms);
         }
-        None => report.streams.push(StreamPending {
-            key: Rc::clone(key),
-            records: 1,
-            events: u64::from(place.events),
-            sequence: place.sequence,
-            oldest_ms: place.first_ms,
-        }),
+        None => {
+            *row = report.streams.len();
+            let key = Rc::clone(&record.meta.key);
+            let sequence = record.pending.first().unwrap_or(place.from);
+            report.streams.push(StreamPending { key, records: 1, events, sequence, oldest_ms: first_ms });
+        }
     }
 }

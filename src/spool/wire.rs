@@ -58,6 +58,9 @@ fn i64_at(bytes: &[u8], at: usize) -> i64 {
     i64::from_le_bytes(take(bytes, at))
 }
 
+/// How far new numbers keep away from what cannot be read.
+pub const JUMP: u64 = 1 << 32;
+
 /// Names a spool, the same in all its files.
 pub type SpoolId = [u8; 16];
 
@@ -99,8 +102,10 @@ pub struct SegmentHeader {
     pub id: SpoolId,
     /// The first record's number.
     pub first: u64,
-    /// Numbers from here to `first` were never given out.
+    /// Numbers from here to `unused_to` were never given out.
     pub unused_from: u64,
+    /// The end of those; as much as `unused_from` when there are none.
+    pub unused_to: u64,
     /// Everything below was settled when the segment was made.
     pub settled_below: u64,
     /// When that was, by the wall clock.
@@ -120,7 +125,8 @@ impl SegmentHeader {
         out.extend_from_slice(&self.unused_from.to_le_bytes());
         out.extend_from_slice(&self.settled_below.to_le_bytes());
         out.extend_from_slice(&self.created_ms.to_le_bytes());
-        out.extend_from_slice(&[0; 12]);
+        out.extend_from_slice(&self.unused_to.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
         let sum = checksum(&out);
         out.extend_from_slice(&sum.to_le_bytes());
         out
@@ -129,13 +135,23 @@ impl SegmentHeader {
     /// Reads the beginning of a segment.
     pub fn decode(bytes: &[u8]) -> FileStart<Self> {
         match file_start(bytes, SEGMENT_MAGIC, SEGMENT_HEADER_BYTES) {
-            FileStart::Known(bytes) => FileStart::Known(Self {
-                id: take(bytes, 16),
-                first: u64_at(bytes, 32),
-                unused_from: u64_at(bytes, 40),
-                settled_below: u64_at(bytes, 48),
-                created_ms: i64_at(bytes, 56),
-            }),
+            FileStart::Known(bytes) => {
+                let (first, unused_from) = (u64_at(bytes, 32), u64_at(bytes, 40));
+                let unused_to = match u64_at(bytes, 64) {
+                    // The first versions wrote where the process began, and all that it had given out since seemed unused.
+                    0 if first.saturating_sub(unused_from) >= JUMP => unused_from + JUMP,
+                    0 => unused_from,
+                    unused_to => unused_to,
+                };
+                FileStart::Known(Self {
+                    id: take(bytes, 16),
+                    first,
+                    unused_from,
+                    unused_to,
+                    settled_below: u64_at(bytes, 48),
+                    created_ms: i64_at(bytes, 56),
+                })
+            }
             FileStart::Newer => FileStart::Newer,
             FileStart::Damaged => FileStart::Damaged,
         }
@@ -216,8 +232,8 @@ pub fn encode_entry(id: &SpoolId, kind: Settled, from: u64, to: u64) -> [u8; ENT
 pub fn decode_entry(id: &SpoolId, entry: &[u8; ENTRY_BYTES]) -> Option<(u64, u64)> {
     let (from, to) = (u64_at(entry, 4), u64_at(entry, 12));
     let kind_known = (1..=Settled::ALL.len()).contains(&usize::from(entry[0]));
-    (kind_known && from < to && to <= SEQUENCE_MAX && entry_checksum(id, entry) == u32_at(entry, 20))
-        .then_some((from, to))
+    let plausible = from < to && to <= SEQUENCE_MAX && to - from <= SETTLED_MAX;
+    (kind_known && plausible && entry_checksum(id, entry) == u32_at(entry, 20)).then_some((from, to))
 }
 
 fn entry_checksum(id: &SpoolId, entry: &[u8; ENTRY_BYTES]) -> u32 {
@@ -436,12 +452,16 @@ fn parse_header(bytes: &[u8]) -> Parsed<'_> {
         source: u32_at(bytes, 84),
     };
     let sensible = match kind {
-        Kind::Record => (1..=EVENTS_MAX).contains(&header.count) && header.sequence < SEQUENCE_MAX,
+        Kind::Record => {
+            (1..=EVENTS_MAX).contains(&header.count) && header.sequence <= SEQUENCE_MAX - u64::from(header.count)
+        }
         Kind::Shape => header.billed < TEMPLATES_MAX && header.count <= TEMPLATES_MAX - header.billed,
     };
     if sensible { Parsed::Header(header) } else { Parsed::No }
 }
 
+/// No entry settles more numbers than this; no spool ever gave out so many.
+const SETTLED_MAX: u64 = 1 << 56;
 /// Numbers end here; whatever says more is damage. Nothing can count so far, and sums stay within 64 bits.
 pub const SEQUENCE_MAX: u64 = 1 << 62;
 
@@ -539,7 +559,8 @@ mod tests {
 
     fn segment() -> (Vec<u8>, Vec<usize>) {
         let mut bytes =
-            SegmentHeader { id: [1; 16], first: 10, unused_from: 9, settled_below: 8, created_ms: 7 }.encode();
+            SegmentHeader { id: [1; 16], first: 10, unused_from: 8, unused_to: 9, settled_below: 8, created_ms: 7 }
+                .encode();
         let mut starts = Vec::new();
         for sequence in [10, 13, 16] {
             starts.push(bytes.len());
@@ -559,7 +580,8 @@ mod tests {
 
     #[test]
     fn headers_are_read_back() {
-        let header = SegmentHeader { id: [1; 16], first: 10, unused_from: 9, settled_below: 8, created_ms: -7 };
+        let header =
+            SegmentHeader { id: [1; 16], first: 10, unused_from: 8, unused_to: 9, settled_below: 8, created_ms: -7 };
         assert_eq!(SegmentHeader::decode(&header.encode()), FileStart::Known(header));
         let journal = JournalHeader { id: [3; 16], number: 4 };
         assert_eq!(JournalHeader::decode(&journal.encode()), FileStart::Known(journal));
@@ -578,12 +600,25 @@ mod tests {
     #[test]
     fn a_header_of_a_later_version_is_known_as_such() {
         let mut bytes =
-            SegmentHeader { id: [1; 16], first: 0, unused_from: 0, settled_below: 0, created_ms: 0 }.encode();
+            SegmentHeader { id: [1; 16], first: 0, unused_from: 0, unused_to: 0, settled_below: 0, created_ms: 0 }
+                .encode();
         bytes[8] = 2;
         assert_eq!(SegmentHeader::decode(&bytes), FileStart::Damaged, "the checksum does not fit");
         let sum = checksum(&bytes[..76]);
         bytes[76..].copy_from_slice(&sum.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&bytes), FileStart::Newer);
+    }
+
+    #[test]
+    fn a_record_that_ends_beyond_the_last_number_is_damage() {
+        // Its acknowledgement could not be written down, and it would be delivered at every start.
+        for (sequence, there) in [(SEQUENCE_MAX - 3, true), (SEQUENCE_MAX - 2, false), (u64::MAX, false)] {
+            let mut bytes = Vec::new();
+            encode_record(&mut bytes, &meta(sequence), 0, b"body");
+            assert_eq!(matches!(Pieces::new(&bytes, 0).next(), Some(Piece::Frame { .. })), there, "{sequence}");
+            let entry = encode_entry(&[1; 16], Settled::Delivered, sequence, sequence.saturating_add(3));
+            assert_eq!(decode_entry(&[1; 16], &entry).is_some(), there, "{sequence}");
+        }
     }
 
     #[test]

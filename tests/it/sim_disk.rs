@@ -213,6 +213,10 @@ impl SimDisk {
         }
         state.live.insert(path.to_path_buf(), Node::File(inode));
         state.durable.insert(path.to_path_buf(), Node::File(inode));
+        state.pending.retain(|change| match change {
+            Change::Link(of, _) | Change::Unlink(of) => of != path,
+            Change::Rename(..) => true,
+        });
     }
 
     /// A file's content, past all faults.

@@ -4,7 +4,9 @@ use crate::sim_disk::{Faults, SimDisk};
 use promwatch::env::Disk;
 use promwatch::model::settings::BufferSettings;
 use promwatch::model::{Event, StreamKey};
-use promwatch::spool::{BatchLimits, LossReason, NewRecord, Recovery, Spool, SpoolError, reader};
+use promwatch::spool::{
+    BatchLimits, LossReason, NewRecord, Outcome, Ranges, Recovery, Spool, SpoolBatch, SpoolError, boot_checksum, reader,
+};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -48,6 +50,41 @@ pub fn append(
     spool.append(&new, disk)
 }
 
+/// The next batch of any stream and age.
+pub fn next_batch(spool: &mut Spool, limits: BatchLimits, disk: &dyn Disk) -> Result<Option<SpoolBatch>, SpoolError> {
+    spool.next_batch(&|_| true, &|_| false, limits, disk)
+}
+
+/// The numbers of a batch's events.
+pub fn numbers(batch: &SpoolBatch) -> Ranges {
+    let mut numbers = Ranges::default();
+    for record in &batch.records {
+        assert_eq!(record.pending.len(), record.events.len() as u64);
+        record.pending.iter().for_each(|(from, to)| numbers.insert(from, to));
+    }
+    numbers
+}
+
+/// The whole batch was delivered.
+pub fn ack(spool: &mut Spool, batch: &SpoolBatch, disk: &dyn Disk) -> Result<(), SpoolError> {
+    let numbers = numbers(batch);
+    let (events, written) = spool.settle(Outcome::Delivered, &numbers, disk);
+    assert_eq!(events, numbers.len(), "what was given out is pending");
+    written
+}
+
+/// The records with these numbers and so many events each were delivered.
+pub fn ack_records(spool: &mut Spool, sequences: &[u64], events: u64, disk: &dyn Disk) -> Result<(), SpoolError> {
+    let mut numbers = Ranges::default();
+    sequences.iter().for_each(|sequence| numbers.insert(*sequence, sequence + events));
+    spool.settle(Outcome::Delivered, &numbers, disk).1
+}
+
+/// Bounds without any age.
+pub fn bounds(spool: &mut Spool, disk: &dyn Disk) -> Vec<promwatch::spool::Loss> {
+    spool.enforce_bounds(&|_| None, disk)
+}
+
 fn open(disk: &SimDisk, max_bytes: u64) -> (Spool, Recovery) {
     Spool::open(Path::new(STATE), &settings(max_bytes), disk).expect("opens")
 }
@@ -68,8 +105,8 @@ fn nothing_is_written_before_the_first_append() {
     let disk = SimDisk::new();
     let (mut spool, recovery) = open(&disk, 1 << 20);
     assert_eq!(recovery, Recovery::default());
-    assert_eq!(spool.next_batch(BatchLimits::default(), &disk).expect("reads"), None);
-    assert!(spool.enforce_bounds(0, &disk).is_empty());
+    assert_eq!(next_batch(&mut spool, BatchLimits::default(), &disk).expect("reads"), None);
+    assert!(bounds(&mut spool, &disk).is_empty());
     spool.close(&disk).expect("closes");
     assert_eq!(disk.writes_and_syncs(), (0, 0));
 }
@@ -98,15 +135,15 @@ fn what_goes_in_comes_out_in_order_and_byte_by_byte() {
     assert_eq!((recovery.records, recovery.events, recovery.damaged, recovery.torn), (400, 12_000, 0, 0));
     let limits = BatchLimits { events: 300, ..BatchLimits::default() };
     let mut next = [0, 1];
-    while let Some(batch) = spool.next_batch(limits, &disk).expect("reads") {
-        assert_eq!(spool.next_batch(limits, &disk).expect("reads"), Some(batch.clone()), "only a look");
+    while let Some(batch) = next_batch(&mut spool, limits, &disk).expect("reads") {
+        assert_eq!(next_batch(&mut spool, limits, &disk).expect("reads"), Some(batch.clone()), "only a look");
         assert!(batch.records.len() <= 10);
         let stream = usize::from(batch.key == keys[1]);
         for record in &batch.records {
             assert_eq!(record.events, events(&keys[stream], next[stream], 30));
             next[stream] += 2;
         }
-        spool.ack(&batch.sequences, &disk).expect("acknowledges");
+        ack(&mut spool, &batch, &disk).expect("acknowledges");
     }
     assert_eq!(next, [400, 401]);
     assert_eq!(spool.pending().records, 0);
@@ -122,8 +159,8 @@ fn acknowledged_records_stay_so_over_a_restart() {
     let (mut spool, _) = open(&disk, 1 << 20);
     let key = key("node");
     let sequences: Vec<u64> = (0..10).map(|n| append(&mut spool, &disk, &key, n, 5).expect("appends")).collect();
-    spool.ack(&sequences[2..5], &disk).expect("acknowledges");
-    spool.ack(&[sequences[8]], &disk).expect("acknowledges");
+    ack_records(&mut spool, &sequences[2..5], 5, &disk).expect("acknowledges");
+    ack_records(&mut spool, &[sequences[8]], 5, &disk).expect("acknowledges");
     drop(spool); // kill -9
     let (spool, recovery) = open(&disk, 1 << 20);
     assert_eq!((recovery.records, recovery.losses.len()), (6, 0));
@@ -139,7 +176,7 @@ fn a_lost_journal_costs_duplicates_and_never_an_event() {
     let key = key("node");
     let sequences: Vec<u64> = (0..10).map(|n| append(&mut spool, &disk, &key, n, 5).expect("appends")).collect();
     spool.sync(&disk).expect("syncs");
-    spool.ack(&sequences[..9], &disk).expect("acknowledges");
+    ack_records(&mut spool, &sequences[..9], 5, &disk).expect("acknowledges");
     drop(spool);
     let journal = disk.paths().into_iter().find(|path| path.to_string_lossy().contains("acks-")).expect("a journal");
     disk.damage(&journal, |bytes| bytes.fill(0x41));
@@ -157,7 +194,7 @@ fn the_oldest_segments_go_when_it_is_full_and_every_event_is_counted() {
         append(&mut spool, &disk, &key, n, 100).expect("appends");
         n += 1;
         assert!(disk.used_bytes() <= 1 << 20, "{} bytes", disk.used_bytes());
-        for loss in spool.enforce_bounds(0, &disk) {
+        for loss in bounds(&mut spool, &disk) {
             assert_eq!((loss.reason, loss.key.as_ref()), (LossReason::MaxBytes, Some(&key)));
             assert_eq!(loss.from_ms, 1_763_820_000_000 + lost as i64 / 100 * 10_000);
             lost += loss.events;
@@ -170,22 +207,6 @@ fn the_oldest_segments_go_when_it_is_full_and_every_event_is_counted() {
     let (spool, recovery) = open(&disk, 1 << 20);
     assert_eq!((recovery.losses.len(), recovery.events), (0, n * 100 - lost), "a drop is not told twice");
     assert_eq!(spool.next_sequence(), n * 100);
-}
-
-#[test]
-fn what_is_too_old_goes_if_its_clock_was_confirmed() {
-    let disk = SimDisk::new();
-    let mut short = settings(1 << 20);
-    short.max_age_ms = 45_000;
-    let (mut spool, _) = Spool::open(Path::new(STATE), &short, &disk).expect("opens");
-    let key = key("node");
-    for n in 0..10 {
-        append(&mut spool, &disk, &key, n, 3).expect("appends");
-    }
-    let losses = spool.enforce_bounds(1_763_820_000_000 + 100_000, &disk);
-    assert_eq!((losses.len(), losses[0].events, losses[0].reason), (1, 18, LossReason::MaxAge));
-    assert_eq!(spool.pending().records, 4);
-    assert!(spool.enforce_bounds(1_763_820_000_000 + 100_000, &disk).is_empty());
 }
 
 #[test]
@@ -206,14 +227,14 @@ fn a_damaged_sector_costs_the_records_in_it_and_they_are_counted() {
         let (mut spool, recovery) = open(&image, 8 << 20);
         let mut lost: u64 = recovery.losses.iter().map(|loss| loss.events).sum();
         let mut got = 0;
-        while let Some(batch) = spool.next_batch(BatchLimits::default(), &image).expect("reads") {
+        while let Some(batch) = next_batch(&mut spool, BatchLimits::default(), &image).expect("reads") {
             for record in &batch.records {
                 assert_eq!(record.events, events(&key, record.meta.sequence / 100, 100));
                 got += 100;
             }
-            spool.ack(&batch.sequences, &image).expect("acknowledges");
+            ack(&mut spool, &batch, &image).expect("acknowledges");
         }
-        lost += spool.enforce_bounds(0, &image).iter().map(|loss| loss.events).sum::<u64>();
+        lost += bounds(&mut spool, &image).iter().map(|loss| loss.events).sum::<u64>();
         assert_eq!(got + lost, 20_000, "sector {sector}");
         // Records are 130 bytes here, so a sector touches at most five of them; shapes are there twice.
         assert!(lost <= 500, "sector {sector}: {lost} events lost");
@@ -238,8 +259,9 @@ fn a_full_disk_is_said_and_left_alone_until_there_is_room() {
     spool.sync(&disk).expect("what was taken can be made certain");
     assert!(disk.paths().len() < 5, "{:?}", disk.paths());
     // Acknowledging and removing work on a full disk.
-    let batch = spool.next_batch(BatchLimits::default(), &disk).expect("reads").expect("a batch");
-    let _ = spool.ack(&batch.sequences[..2], &disk);
+    let batch = next_batch(&mut spool, BatchLimits::default(), &disk).expect("reads").expect("a batch");
+    let two: Vec<u64> = batch.records[..2].iter().map(|record| record.meta.sequence).collect();
+    let _ = ack_records(&mut spool, &two, 40, &disk);
     disk.set_faults(Faults::default());
     append(&mut spool, &disk, &key, 100, 40).expect("appends again");
     taken.push(100);
@@ -263,9 +285,9 @@ fn a_full_disk_is_emptied_by_acknowledging() {
         n += 1;
     }
     disk.set_faults(Faults { capacity: Some(disk.used_bytes()), ..Faults::default() });
-    let batch = spool.next_batch(BatchLimits::default(), &disk).expect("reads").expect("a batch");
+    let batch = next_batch(&mut spool, BatchLimits::default(), &disk).expect("reads").expect("a batch");
     assert_eq!(batch.records.len() as u64, n);
-    let _ = spool.ack(&batch.sequences, &disk);
+    let _ = ack(&mut spool, &batch, &disk);
     assert!(disk.used_bytes() < 1_000, "{}", disk.used_bytes());
     drop(spool);
     let (spool, recovery) = open(&disk.fork(), 1 << 20);
@@ -297,8 +319,8 @@ fn after_a_failed_sync_the_records_are_written_again_elsewhere() {
         assert!(got == expected, "{what}");
     });
     assert!(images > 5, "{images}");
-    let batch = spool.next_batch(BatchLimits::default(), &disk).expect("reads").expect("a batch");
-    assert_eq!(batch.sequences.len(), 10);
+    let batch = next_batch(&mut spool, BatchLimits::default(), &disk).expect("reads").expect("a batch");
+    assert_eq!(batch.records.len(), 10);
 }
 
 #[test]
@@ -313,9 +335,9 @@ fn while_every_sync_fails_the_records_stay_in_memory_and_can_be_delivered() {
     assert!(matches!(spool.sync(&disk), Err(SpoolError::Io(_))));
     assert!(append(&mut spool, &disk, &key, 3, 10).is_err());
     assert_eq!(spool.pending().records, 3);
-    let batch = spool.next_batch(BatchLimits::default(), &disk).expect("from memory").expect("a batch");
+    let batch = next_batch(&mut spool, BatchLimits::default(), &disk).expect("from memory").expect("a batch");
     assert_eq!(batch.records[1].events, events(&key, 1, 10));
-    let _ = spool.ack(&batch.sequences[..1], &disk);
+    let _ = ack_records(&mut spool, &[batch.records[0].meta.sequence], batch.records[0].meta.events.into(), &disk);
     disk.set_faults(Faults::default());
     spool.sync(&disk).expect("heals");
     append(&mut spool, &disk, &key, 4, 10).expect("appends");
@@ -343,7 +365,7 @@ fn a_record_that_never_fits_is_refused_and_nothing_is_dropped_for_it() {
         NewRecord { key: &key, boot_id: [0; 16], monotonic_ms: 0, wall_ms: 0, clock_confirmed: true, events: &events };
     assert!(matches!(spool.append(&new, &disk), Err(SpoolError::TooLarge)));
     assert!(matches!(spool.append(&NewRecord { events: &[], ..new }, &disk), Err(SpoolError::TooLarge)));
-    assert!(spool.enforce_bounds(0, &disk).is_empty());
+    assert!(bounds(&mut spool, &disk).is_empty());
     append(&mut spool, &disk, &key, 2, 20).expect("goes on");
     assert_eq!((spool.pending().records, listed(&disk).len()), (2, 2));
 }
@@ -361,13 +383,19 @@ fn a_segment_that_cannot_be_read_for_a_while_waits_and_others_go_on() {
     let (mut spool, recovery) = open(&disk, 16 << 10);
     assert!(spool.pending().segments > 2);
     disk.set_faults(Faults { eio_at: Some(disk.operations()), ..Faults::default() });
-    assert!(matches!(spool.next_batch(BatchLimits::default(), &disk), Err(SpoolError::Io(_))));
-    let batch = spool.next_batch(BatchLimits::default(), &disk).expect("reads").expect("another segment");
-    assert!(batch.sequences[0] > 0);
+    assert!(matches!(next_batch(&mut spool, BatchLimits::default(), &disk), Err(SpoolError::Io(_))));
+    let batch = next_batch(&mut spool, BatchLimits::default(), &disk).expect("reads").expect("another segment");
+    assert!(batch.records[0].meta.sequence > 0);
     assert_eq!(spool.pending().records, recovery.records, "nothing is given up");
-    assert!(spool.enforce_bounds(0, &disk).is_empty());
-    let batch = spool.next_batch(BatchLimits::default(), &disk).expect("reads").expect("all");
-    assert_eq!((batch.sequences[0], batch.records.len() as u64), (0, recovery.records));
+    assert!(bounds(&mut spool, &disk).is_empty());
+    let batch = next_batch(&mut spool, BatchLimits::default(), &disk).expect("reads").expect("all");
+    assert_eq!(batch.records[0].meta.sequence, 0);
+    let mut records = 0;
+    while let Some(batch) = next_batch(&mut spool, BatchLimits::default(), &disk).expect("reads") {
+        records += batch.records.len() as u64;
+        ack(&mut spool, &batch, &disk).expect("acknowledges");
+    }
+    assert_eq!(records, recovery.records);
 }
 
 #[test]
@@ -382,7 +410,7 @@ fn whatever_lies_in_the_folder_it_opens() {
     for n in 0..8 {
         append(&mut spool, &source, &key("node"), n, 20).expect("appends");
     }
-    spool.ack(&[0, 20], &source).expect("acknowledges");
+    ack_records(&mut spool, &[0, 20], 20, &source).expect("acknowledges");
     let good: Vec<Vec<u8>> = source.paths().iter().filter_map(|path| source.content(path)).collect();
     for round in 0..300 {
         let disk = SimDisk::new();
@@ -404,11 +432,11 @@ fn whatever_lies_in_the_folder_it_opens() {
             disk.put(&Path::new(STATE).join("spool").join(name), &bytes);
         }
         let (mut spool, _) = open(&disk, 1 << 20);
-        while let Some(batch) = spool.next_batch(BatchLimits::default(), &disk).expect("reads") {
+        while let Some(batch) = next_batch(&mut spool, BatchLimits::default(), &disk).expect("reads") {
             for record in &batch.records {
                 assert_eq!(record.events, events(&key("node"), record.meta.sequence / 20, 20), "round {round}");
             }
-            spool.ack(&batch.sequences, &disk).expect("acknowledges");
+            ack(&mut spool, &batch, &disk).expect("acknowledges");
         }
         let sequence = append(&mut spool, &disk, &key("node"), 5, 1).expect("appends");
         spool.close(&disk).expect("closes");
@@ -419,9 +447,7 @@ fn whatever_lies_in_the_folder_it_opens() {
 #[test]
 fn what_this_boot_scraped_ages_by_the_clock_since_boot_whatever_the_wall_clock_says() {
     let disk = SimDisk::new();
-    let mut short = settings(1 << 20);
-    short.max_age_ms = 45_000;
-    let (mut spool, _) = Spool::open(Path::new(STATE), &short, &disk).expect("opens");
+    let (mut spool, _) = open(&disk, 1 << 20);
     let key = key("node");
     for n in 0..10 {
         let events = events(&key, n, 3);
@@ -431,11 +457,9 @@ fn what_this_boot_scraped_ages_by_the_clock_since_boot_whatever_the_wall_clock_s
     }
     spool.sync(&disk).expect("syncs");
     drop(spool);
-    let (mut spool, _) = Spool::open(Path::new(STATE), &short, &disk).expect("opens");
-    spool.enforce_age(&[2; 16], 30_000, &disk);
-    assert!(spool.enforce_bounds(i64::MAX, &disk).is_empty(), "the wall clock of no record is known");
-    spool.enforce_age(&[2; 16], 190_000, &disk);
-    let losses = spool.enforce_bounds(i64::MIN, &disk);
+    let (mut spool, _) = open(&disk, 1 << 20);
+    assert!(bounds(&mut spool, &disk).is_empty(), "no age is known");
+    let losses = spool.enforce_bounds(&|boot| (boot == boot_checksum(&[2; 16])).then_some(145_000), &disk);
     assert_eq!((losses.len(), losses[0].events, losses[0].reason), (1, 9, LossReason::MaxAge));
     let left: Vec<u64> = listed(&disk).iter().map(|(sequence, ..)| sequence / 3).collect();
     assert_eq!(left, [0, 1, 5, 6, 7, 8, 9], "two of an earlier boot, and the younger ones of this");

@@ -1,7 +1,7 @@
 //! What a full spool costs to open and to drain. Prints figures; run it with
 //! `cargo test --release --test it spool_bench -- --ignored --nocapture`.
 
-use crate::spool::{key, settings};
+use crate::spool::{ack, key, next_batch, settings};
 use crate::spool_golden::golden;
 use promwatch::env::RealDisk;
 use promwatch::model::Event;
@@ -63,10 +63,10 @@ fn a_spool_of_64_mib() {
 
     let begin = Instant::now();
     let (mut batches, mut text_bytes) = (0_u64, 0_u64);
-    while let Some(batch) = spool.next_batch(BatchLimits::default(), &RealDisk).expect("reads") {
+    while let Some(batch) = next_batch(&mut spool, BatchLimits::default(), &RealDisk).expect("reads") {
         text_bytes += batch.records.iter().map(|record| record.meta.billed_bytes).sum::<u64>();
         batches += 1;
-        spool.ack(&batch.sequences, &RealDisk).expect("acknowledges");
+        ack(&mut spool, &batch, &RealDisk).expect("acknowledges");
     }
     let drained = begin.elapsed();
     assert_eq!(spool.pending().records, 0);

@@ -3,7 +3,7 @@
 //! lost is counted exactly. See `sim_disk` for the fault model and `docs/spool-format.md` for the promises.
 
 use crate::sim_disk::{Faults, SimDisk};
-use crate::spool::{append, events, key, settings};
+use crate::spool::{ack, ack_records, append, bounds, events, key, next_batch, settings};
 use promwatch::model::Event;
 use promwatch::spool::{BatchLimits, Loss, LossReason, Spool, reader};
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,27 +109,28 @@ fn run(
             }
             Deliver(limit) => {
                 let limits = BatchLimits { events: limit, ..BatchLimits::default() };
-                if let Ok(Some(batch)) = spool.next_batch(limits, disk) {
+                if let Ok(Some(batch)) = next_batch(&mut spool, limits, disk) {
                     for record in &batch.records {
                         assert_eq!(record.events, model.expected(record.meta.sequence));
                     }
-                    model.delivered.extend(&batch.sequences);
-                    let _ = spool.ack(&batch.sequences, disk);
+                    model.delivered.extend(batch.records.iter().map(|record| record.meta.sequence));
+                    let _ = ack(&mut spool, &batch, disk);
                 }
             }
             DeliverLast(stream) => {
                 let last = model.given.iter().rfind(|(_, given)| given.0 == stream).map(|(sequence, _)| *sequence);
                 model.delivered.extend(last);
-                let _ = spool.ack(last.as_slice(), disk);
+                let count = last.map_or(0, |last| model.count(last));
+                let _ = ack_records(&mut spool, last.as_slice(), count, disk);
             }
             Bounds => {
-                for loss in spool.enforce_bounds(0, disk) {
+                for loss in bounds(&mut spool, disk) {
                     assert_eq!(loss.reason, LossReason::MaxBytes);
                     told += loss.events;
                 }
             }
             Kill | Restart => {
-                for loss in spool.enforce_bounds(0, disk) {
+                for loss in bounds(&mut spool, disk) {
                     told += loss.events;
                 }
                 if *step == Restart {
@@ -189,16 +190,16 @@ fn check(image: &SimDisk, model: &Model, what: &str) {
         .sum();
     // Delivery gives the same, once.
     let mut delivered = BTreeMap::new();
-    while let Some(batch) = spool.next_batch(BatchLimits::default(), image).expect("reads") {
+    while let Some(batch) = next_batch(&mut spool, BatchLimits::default(), image).expect("reads") {
+        ack(&mut spool, &batch, image).expect("acknowledges");
         for record in batch.records {
             assert_eq!(delivered.insert(record.meta.sequence, record.events), None, "{what}: given twice");
         }
-        spool.ack(&batch.sequences, image).expect("acknowledges");
     }
     assert_eq!(delivered, listed, "{what}: the reader and the spool differ");
     // Some damage shows only when a record is read: its shape is gone.
     let mut losses = losses;
-    losses.extend(spool.enforce_bounds(0, image));
+    losses.extend(bounds(&mut spool, image));
     let lost: u64 = losses.iter().map(|loss| loss.events).sum();
     // A cut during the start may tell a loss twice, never not at all.
     assert!(
@@ -356,20 +357,21 @@ fn survive(faults: &Faults, what: &str) {
             }
             Deliver(limit) => {
                 let limits = BatchLimits { events: limit, ..BatchLimits::default() };
-                if let Ok(Some(batch)) = spool.next_batch(limits, &disk) {
+                if let Ok(Some(batch)) = next_batch(&mut spool, limits, &disk) {
                     for record in &batch.records {
                         assert_eq!(record.events, model.expected(record.meta.sequence), "{what}");
                     }
-                    model.delivered.extend(&batch.sequences);
-                    let _ = spool.ack(&batch.sequences, &disk);
+                    model.delivered.extend(batch.records.iter().map(|record| record.meta.sequence));
+                    let _ = ack(&mut spool, &batch, &disk);
                 }
             }
             DeliverLast(stream) => {
                 let last = model.given.iter().rfind(|(_, given)| given.0 == stream).map(|(sequence, _)| *sequence);
                 model.delivered.extend(last);
-                let _ = spool.ack(last.as_slice(), &disk);
+                let count = last.map_or(0, |last| model.count(last));
+                let _ = ack_records(&mut spool, last.as_slice(), count, &disk);
             }
-            Bounds => assert_eq!(spool.enforce_bounds(0, &disk), [], "{what}"),
+            Bounds => assert_eq!(bounds(&mut spool, &disk), [], "{what}"),
             // A start on a failing disk is another test's.
             Kill | Restart => {}
         }

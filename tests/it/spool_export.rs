@@ -1,9 +1,9 @@
 //! Events on a stick: exported from one spool, imported into another, once.
 
 use crate::sim_disk::{Faults, SimDisk};
-use crate::spool::{append, events, key, settings};
+use crate::spool::{ack, ack_records, append, bounds, events, key, next_batch, settings};
 use promwatch::spool::export::{self, Filter};
-use promwatch::spool::{BatchLimits, Spool, SpoolError};
+use promwatch::spool::{BatchLimits, Outcome, Ranges, Spool, SpoolError};
 use std::path::Path;
 
 const FROM: &str = "/device";
@@ -22,25 +22,25 @@ fn exported() -> (SimDisk, Spool, export::Exported) {
     for n in 0..40 {
         append(&mut spool, &disk, &key(["node", "redis"][n as usize % 2]), n, 200).expect("appends");
     }
-    spool.ack(&[0, 200], &disk).expect("acknowledges");
+    ack_records(&mut spool, &[0, 200], 200, &disk).expect("acknowledges");
     let mut told = 0;
     let done =
         export::export(Path::new(FROM), Path::new(FILE), &Filter::default(), 7, &disk, &mut |events| told = events)
             .expect("exports");
-    assert_eq!((done.sequences.len(), done.events, told), (38, 38 * 200, 38 * 200));
+    assert_eq!((done.records, done.events, told), (38, 38 * 200, 38 * 200));
     assert_eq!(disk.content(Path::new(FILE)).map(|bytes| bytes.len() as u64), Some(done.bytes));
     (disk, spool, done)
 }
 
 fn drain(spool: &mut Spool, disk: &SimDisk) -> Vec<u64> {
     let mut numbers = Vec::new();
-    while let Some(batch) = spool.next_batch(BatchLimits::default(), disk).expect("reads") {
+    while let Some(batch) = next_batch(spool, BatchLimits::default(), disk).expect("reads") {
         for record in &batch.records {
             let n = record.meta.monotonic_ms / 10_000;
             assert_eq!(record.events, events(&key(["node", "redis"][n as usize % 2]), n, 200));
             numbers.push(n);
         }
-        spool.ack(&batch.sequences, disk).expect("acknowledges");
+        ack(spool, &batch, disk).expect("acknowledges");
     }
     numbers.sort_unstable();
     numbers
@@ -49,14 +49,14 @@ fn drain(spool: &mut Spool, disk: &SimDisk) -> Vec<u64> {
 #[test]
 fn what_is_exported_is_imported_once() {
     let (disk, mut from, done) = exported();
-    let mut seen = Vec::new();
+    let mut seen = Ranges::default();
     let report = export::read(Path::new(FILE), &disk, &mut |record| {
-        seen.push(record.meta.sequence);
+        record.pending.iter().for_each(|(from, to)| seen.insert(from, to));
         true
     })
     .expect("reads");
     assert_eq!((report.records, report.damaged, report.cut), (38, 0, false));
-    assert_eq!((seen, Some(report.id)), (done.sequences.clone(), from.id()));
+    assert_eq!((seen, Some(report.id)), (done.numbers.clone(), from.id()));
     let again = export::export(Path::new(FROM), Path::new(FILE), &Filter::default(), 7, &disk, &mut |_| ());
     assert!(matches!(again, Err(SpoolError::Io(_))), "an export never replaces a file");
 
@@ -70,7 +70,9 @@ fn what_is_exported_is_imported_once() {
     assert_eq!(to.import(Path::new(FILE), &disk, &mut |_| ()).expect("imports").already, 38, "delivered");
 
     assert_eq!(from.import(Path::new(FILE), &disk, &mut |_| ()).expect("imports").already, 38, "its own");
-    from.remove_exported(&done.sequences, &disk).expect("moves");
+    let (events, moved) = from.settle(Outcome::Exported, &done.numbers, &disk);
+    moved.expect("moves");
+    assert_eq!(events, done.events);
     assert_eq!(from.pending().records, 0);
 }
 
@@ -86,7 +88,7 @@ fn a_filter_chooses_by_stream_and_time() {
     };
     let file = Path::new("/stick/some.pwx");
     let done = export::export(Path::new(FROM), file, &filter, 7, &disk, &mut |_| ()).expect("exports");
-    assert_eq!(done.sequences, [11, 13, 15, 17, 19].map(|n| n * 200));
+    assert!(done.numbers.iter().eq([11, 13, 15, 17, 19].map(|n| (n * 200, n * 200 + 200))));
     let none = Filter { group: Some("/other".into()), ..Filter::default() };
     let file = Path::new("/stick/none.pwx");
     let done = export::export(Path::new(FROM), file, &none, 7, &disk, &mut |_| ()).expect("exports");
@@ -169,6 +171,6 @@ fn a_full_spool_drops_nothing_for_an_import() {
         assert!(!more.is_empty(), "{numbers:?}");
         numbers.extend(more);
     }
-    assert!(to.enforce_bounds(0, &disk).is_empty());
+    assert!(bounds(&mut to, &disk).is_empty());
     assert_eq!(numbers, (2..40).collect::<Vec<u64>>());
 }

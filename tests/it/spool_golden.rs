@@ -4,9 +4,9 @@
 //! written again; new kinds get new folders, written by `write_golden_folders` below.
 
 use crate::sim_disk::SimDisk;
-use crate::spool::{append, key, settings};
+use crate::spool::{ack, ack_records, append, key, next_batch, settings};
 use promwatch::model::Event;
-use promwatch::spool::{NewRecord, Spool, reader};
+use promwatch::spool::{NewRecord, Spool, export, reader};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -88,8 +88,8 @@ fn what_a_newer_version_wrote_stays_and_work_goes_on() {
     let sequence = append(&mut spool, &disk, &key, 1, 5).expect("appends");
     assert!(sequence >= 1 << 32, "far above whatever the newer version gave out: {sequence}");
     spool.sync(&disk).expect("syncs");
-    while let Some(batch) = spool.next_batch(promwatch::spool::BatchLimits::default(), &disk).expect("reads") {
-        spool.ack(&batch.sequences, &disk).expect("acknowledges");
+    while let Some(batch) = next_batch(&mut spool, promwatch::spool::BatchLimits::default(), &disk).expect("reads") {
+        ack(&mut spool, &batch, &disk).expect("acknowledges");
     }
     spool.close(&disk).expect("closes");
     for (content, path) in before.iter().filter(|(_, path)| path.to_string_lossy().contains("seg-")) {
@@ -163,7 +163,7 @@ fn write_golden_folders() {
     };
 
     let (mut spool, disk) = sample(true);
-    spool.ack(&[0, 25, 75, 275], &disk).expect("acknowledges");
+    ack_records(&mut spool, &[0, 25, 75, 275], 25, &disk).expect("acknowledges");
     save("acked", &disk);
 
     let (_, disk) = sample(true);
@@ -282,4 +282,24 @@ fn save(name: &str, disk: &SimDisk) {
         fs::write(to, disk.content(&path).expect("content")).expect("written");
     }
     fs::write(folder.join("cat.txt"), shortened(&cat(disk).0)).expect("written");
+}
+
+/// Writes the seeds of the fuzz target for export files that do not exist yet.
+#[test]
+#[ignore = "writes fixtures"]
+#[allow(clippy::disallowed_methods)]
+fn write_export_seeds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/spool_export");
+    for name in ["acked", "damaged", "torn", "odd"] {
+        let (disk, file) = (golden(name), Path::new("/stick/events.pwx"));
+        disk.put(Path::new("/stick/other"), b"");
+        export::export(Path::new(STATE), file, &export::Filter::default(), 7, &disk, &mut |_| ()).expect("exports");
+        let bytes = disk.content(file).expect("content");
+        let cut = bytes[..bytes.len() / 2].to_vec();
+        for (name, bytes) in [(name.to_owned(), bytes), (format!("{name}_cut"), cut)] {
+            if !folder.join(&name).exists() {
+                fs::write(folder.join(&name), bytes).expect("written");
+            }
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! The spool's files: making, ending, writing again, dropping and removing segments.
 
+use super::super::SpoolError;
 use super::super::journal;
 use super::super::segment::{self, Index, Segment};
-use super::super::survey::add_loss;
-use super::super::wire::{self, SegmentHeader, Settled};
-use super::super::{Loss, LossReason, SpoolError};
+use super::super::wire::{self, SegmentHeader};
 use super::{SEGMENT_BYTES_MAX, Spool};
 use crate::env::Disk;
 use std::io;
 use std::path::{Path, PathBuf};
+
 impl Spool {
     pub(super) fn error(&self, what: &str, error: &io::Error) -> SpoolError {
         SpoolError::from_io(&format!("{what} {}", self.dir.display()), error)
@@ -20,12 +20,22 @@ impl Spool {
 
     /// Bytes of everything that may be removed.
     pub(super) fn bytes(&self) -> u64 {
-        let segments: u64 = self.segments.iter().filter(|segment| !segment.keep).map(|segment| segment.bytes).sum();
-        segments + self.journal.bytes() + self.doomed.iter().map(|(_, bytes)| bytes).sum::<u64>()
+        debug_assert_eq!(self.segment_bytes, super::bytes_of(&self.segments, false));
+        self.segment_bytes + self.journal.bytes() + self.doomed.iter().map(|(_, bytes)| bytes).sum::<u64>()
     }
 
-    pub(super) fn kept_bytes(&self) -> u64 {
-        self.segments.iter().filter(|segment| segment.keep).map(|segment| segment.bytes).sum()
+    /// The last segment has so many bytes.
+    fn resize_last(&mut self, bytes: u64) {
+        if let Some(segment) = self.segments.last_mut() {
+            self.segment_bytes = self.segment_bytes - segment.bytes + bytes;
+            segment.bytes = bytes;
+        }
+    }
+
+    /// Everything that was appended is certain, or elsewhere.
+    pub(super) fn forget_frames(&mut self) {
+        self.unsynced.clear();
+        self.unsynced_bytes = 0;
     }
 
     /// Makes a file for the segment that begins with a number, and puts it into the list; returns its header.
@@ -39,13 +49,10 @@ impl Spool {
         let id = self.id.unwrap_or_default();
         let attempt =
             self.create_file(first, bytes, disk).map_err(|error| self.error("making a segment in", &error))?;
-        let header = SegmentHeader {
-            id,
-            first,
-            unused_from: self.unused_from.min(first),
-            settled_below: self.floor().min(first),
-            created_ms: now_ms,
-        };
+        let (unused_from, unused_to) = if self.unused.0 < self.unused.1 { self.unused } else { (first, first) };
+        let settled_below = self.floor().min(first);
+        let header = SegmentHeader { id, first, unused_from, unused_to, settled_below, created_ms: now_ms };
+        self.in_order &= self.segments.last().is_none_or(|last| last.first.max(last.pending.end()) <= first);
         self.segments.push(Segment { first, attempt, on_disk: true, ..Segment::default() });
         Ok(header.encode())
     }
@@ -109,9 +116,11 @@ impl Spool {
 
     /// A process that was killed may have left in the kernel's memory what no sync of ours would cover.
     pub(super) fn sync_inherited(&mut self, journals: &[u64], disk: &dyn Disk) {
-        let segment = self.segments.iter().rev().find(|segment| !segment.keep).map(Segment::name);
-        let names =
-            segment.into_iter().chain(journals.last().map(|number| journal::name(journal::ACKNOWLEDGED, *number)));
+        // The last one that was made for certain, and whatever made-up or damaged ones come after it by name.
+        let first = self.segments.iter().rfind(|segment| segment.is_own).map_or(0, |segment| segment.first);
+        let names = self.segments.iter().filter(|segment| segment.first >= first && !segment.keep).map(Segment::name);
+        let names: Vec<String> =
+            names.chain(journals.iter().map(|number| journal::name(journal::ACKNOWLEDGED, *number))).collect();
         for name in names {
             if let Err(error) = disk.sync_file(&self.dir.join(&name)) {
                 log::warn!("{}: what the last process wrote may not survive a power cut: {error}", self.dir.display());
@@ -153,10 +162,12 @@ impl Spool {
             self.drop_last_file(disk);
             self.leave_segment();
         } else if self.sync_file().is_ok() && self.sync_folders(disk).is_ok() {
-            self.unsynced.clear();
+            self.forget_frames();
             self.leave_segment();
-            if let Some(segment) = self.segments.last_mut() {
-                segment.bytes = disk.stat(&self.dir.join(segment.name())).map_or(segment.bytes, |stamp| stamp.len);
+            if let Some(segment) = self.segments.last()
+                && let Ok(stamp) = disk.stat(&self.dir.join(segment.name()))
+            {
+                self.resize_last(stamp.len);
             }
         } else {
             self.become_homeless(disk);
@@ -166,6 +177,7 @@ impl Spool {
     pub(super) fn drop_last_file(&mut self, disk: &dyn Disk) {
         if let Some(segment) = self.segments.pop() {
             self.file = None;
+            self.segment_bytes -= segment.bytes;
             self.remove_file(segment.name(), segment.bytes, disk);
         }
     }
@@ -183,21 +195,24 @@ impl Spool {
             self.encoder.restart();
             return;
         };
-        let mut new = Segment { first, index: Some(Index::default()), ..Segment::default() };
+        let mut new = Segment { first, ..Segment::default() };
         if let Some(old) = self.segments.last_mut() {
-            for unsynced in &self.unsynced {
-                let place = unsynced.place;
-                old.shadowed.insert(place.sequence, place.end());
-                if !self.settled.contains(place.sequence) {
-                    old.subtract(&place);
-                    new.add(&place);
-                }
+            let mut index = old.index.take().unwrap_or_default();
+            let stay = index.records.partition_point(|place| place.from < first);
+            let moved = Index::new(index.records.split_off(stay), Vec::new());
+            for (from, to) in old.pending.overlap(first, u64::MAX) {
+                old.pending.remove(from, to);
+                old.events -= to - from;
+                new.pending.insert(from, to);
+                new.events += to - from;
             }
-            if let Some(index) = &mut old.index {
-                let moved = index.records.split_off(index.records.len().saturating_sub(self.unsynced.len()));
-                new.index = Some(Index { records: moved, shapes: Vec::new() });
-            }
-            if old.index.as_ref().is_some_and(|index| index.records.is_empty()) {
+            new.recount(&moved);
+            new.index = Some(moved);
+            let empty = index.records.is_empty();
+            let index = Index::new(index.records, index.shapes);
+            old.recount(&index);
+            old.index = Some(index);
+            if empty {
                 self.drop_last_file(disk);
             }
         }
@@ -207,7 +222,8 @@ impl Spool {
     /// Writes the records that are in memory only to a new segment, under their numbers and with all their templates.
     pub(super) fn find_home(&mut self, disk: &dyn Disk) -> Result<(), SpoolError> {
         let Some(homeless) = self.segments.pop() else { return Ok(()) };
-        self.unsynced.retain(|unsynced| !self.settled.contains(unsynced.place.sequence));
+        self.unsynced.retain(|unsynced| !homeless.pending_of(&unsynced.place).is_empty());
+        self.unsynced_bytes = self.unsynced.iter().map(|unsynced| unsynced.frame.len()).sum();
         let Some(first) = self.unsynced.first().map(|unsynced| unsynced.place.sequence) else {
             self.encoder.restart();
             return Ok(());
@@ -220,12 +236,13 @@ impl Spool {
         if !shape.is_empty() {
             index.shapes.push((header_bytes as u32, shape.len() as u32));
         }
+        let created_ms = self.unsynced.first().map_or(0, |unsynced| unsynced.place.age.first_ms);
         for unsynced in &mut self.unsynced {
             unsynced.place.at = header_bytes as u32 + out.len() as u32;
             out.extend_from_slice(&unsynced.frame);
-            index.records.push(unsynced.place);
+            index.push(unsynced.place);
         }
-        let header = match self.make_segment(first, homeless.ages_ms.unwrap_or_default(), out.len() as u64, disk) {
+        let header = match self.make_segment(first, created_ms, out.len() as u64, disk) {
             Ok(header) => header,
             Err(error) => {
                 self.segments.push(homeless);
@@ -239,52 +256,13 @@ impl Spool {
             self.segments.push(homeless);
             return Err(self.error("writing to", &error));
         }
-        if let Some(segment) = self.segments.last_mut() {
-            (segment.parts, segment.ages_ms, segment.boots) = (homeless.parts, homeless.ages_ms, homeless.boots);
-            segment.bytes = index.records.last().map_or(0, |place| u64::from(place.at) + u64::from(place.bytes));
-            segment.index = Some(index);
+        let bytes = index.records.last().map_or(0, |place| u64::from(place.at) + u64::from(place.bytes));
+        if let Some(made) = self.segments.pop() {
+            let Segment { first, attempt, on_disk, bytes, .. } = made;
+            self.segments.push(Segment { first, attempt, on_disk, bytes, index: Some(index), ..homeless });
         }
+        self.resize_last(bytes);
         Ok(())
-    }
-
-    /// Drops the oldest segments until so many more bytes fit. False: they do not, whatever is dropped.
-    pub(super) fn make_room(&mut self, bytes: u64, disk: &dyn Disk) -> Result<bool, SpoolError> {
-        let budget = self.max_bytes.saturating_sub(self.kept_bytes()).max(self.max_bytes / 4);
-        if bytes > budget {
-            return Ok(false);
-        }
-        while self.bytes() + bytes > budget {
-            let written = usize::from(self.file.is_some() || self.is_homeless());
-            let candidates = &self.segments[..self.segments.len() - written];
-            let Some(at) = candidates.iter().position(|segment| segment.on_disk && !segment.keep) else {
-                return Ok(false);
-            };
-            self.drop_segment(at, disk);
-            if !self.doomed.is_empty() {
-                return Err(SpoolError::Io(format!("removing from {} fails", self.dir.display())));
-            }
-        }
-        Ok(true)
-    }
-
-    pub(super) fn drop_segment(&mut self, at: usize, disk: &dyn Disk) {
-        if self.load_index(at, disk).is_ok() {
-            for place in self.pending_places(at, |_| true) {
-                self.lose(at, &place, LossReason::MaxBytes);
-            }
-        }
-        // What could not be read is counted from what was known of it.
-        for part in std::mem::take(&mut self.segments[at].parts) {
-            let key = Some(self.streams.key(part.stream));
-            let (events, from_ms, to_ms) = (part.events, part.first_ms, part.last_ms);
-            add_loss(&mut self.losses, Loss { reason: LossReason::MaxBytes, key, events, from_ms, to_ms });
-        }
-        let next = self.segments.get(at + 1).map_or(self.next, |segment| segment.first);
-        let lowest = self.segments[at].first;
-        if at == 0 && lowest < next {
-            self.settle(Settled::MaxBytes, lowest, next);
-        }
-        self.remove_settled(disk);
     }
 
     /// Removes the files of segments in which nothing is pending. The journal is made durable first, so that nobody takes
@@ -304,17 +282,20 @@ impl Spool {
             }
             if at + 1 == self.segments.len() {
                 self.leave_segment();
-                self.unsynced.clear();
+                self.forget_frames();
             }
             let segment = self.segments.remove(at);
+            self.segment_bytes -= segment.bytes;
+            self.look_from -= usize::from(at < self.look_from);
             if segment.on_disk {
                 self.remove_file(segment.name(), segment.bytes, disk);
             }
         }
         if self.segments.is_empty() {
             self.encoder.rest();
-            self.reading = None;
+            self.decoded = None;
         }
+        self.forget_streams();
         let floor = self.floor();
         self.settled.insert(0, floor);
         if self.journal.is_waiting() {
@@ -337,6 +318,29 @@ impl Spool {
 
     /// Everything below is settled.
     pub(super) fn floor(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.first).min().unwrap_or(self.next)
+        let lowest = self.segments.iter().map(Segment::lowest).chain(self.afloat.first()).min();
+        lowest.map_or(self.next, |lowest| lowest.min(self.next))
+    }
+
+    /// Forgets the names of streams that nothing refers to any more, once they are more than the others.
+    pub(super) fn forget_streams(&mut self) {
+        if self.streams.len() <= self.streams_max {
+            return;
+        }
+        let mut used = vec![false; self.streams.len()];
+        for segment in &mut self.segments {
+            segment.mark_streams(&mut used);
+        }
+        for unsynced in &self.unsynced {
+            used[unsynced.place.stream as usize] = true;
+        }
+        let live = used.iter().filter(|used| **used).count();
+        self.streams_max = 2 * live + 64;
+        if live == self.streams.len() {
+            return;
+        }
+        let numbers = self.streams.keep(&used);
+        self.segments.iter_mut().for_each(|segment| segment.renumber(&numbers));
+        self.unsynced.iter_mut().for_each(|unsynced| unsynced.place.stream = numbers[unsynced.place.stream as usize]);
     }
 }

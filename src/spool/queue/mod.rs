@@ -1,6 +1,8 @@
 //! The spool as the agent holds it.
 
+mod bounds;
 mod files;
+mod settle;
 mod take;
 
 pub(super) use take::{decode_frame, take_shapes};
@@ -8,11 +10,13 @@ pub(super) use take::{decode_frame, take_shapes};
 use super::journal::{self, Journal};
 use super::ranges::Ranges;
 use super::segment::{Place, Segment};
-use super::shape::Templates;
-use super::survey::{SEGMENT_READ_MAX, Streams, survey};
+use super::streams::{Losses, Streams};
+use super::survey::{SEGMENT_READ_MAX, survey};
 use super::wire::{self, EVENTS_MAX, NAME_BYTES_MAX, Settled, SpoolId};
 use super::writer::Encoder;
-use super::{FOLDER, Loss, NewRecord, Pending, RecordMeta, Recovery, SpoolError, StreamPending};
+use super::{
+    Age, FOLDER, NewRecord, Pending, RecordMeta, Recovery, SpoolError, SpoolRecord, StreamPending, boot_checksum, step,
+};
 use crate::env::{Disk, DiskFile};
 use crate::model::settings::BufferSettings;
 use std::path::{Path, PathBuf};
@@ -28,17 +32,33 @@ const INDEXES_MAX: usize = 3;
 pub struct Spool {
     dir: PathBuf,
     max_bytes: u64,
-    max_age_ms: u64,
     id: Option<SpoolId>,
     streams: Streams,
+    /// With more streams than this, those that nobody refers to any more are forgotten.
+    streams_max: usize,
     /// By name; the last one may be being written ([`Spool::file`]) or be in memory only.
     segments: Vec<Segment>,
+    /// Bytes of the segments that may be removed, and of the others.
+    segment_bytes: u64,
+    kept_bytes: u64,
+    /// Every segment's pending numbers are below the name of the next one: only forged or mixed-up files are not so.
+    in_order: bool,
+    /// Where the next look for a batch begins, when the last one ended without.
+    look_from: usize,
     settled: Ranges,
+    /// Numbers that a body in flight has.
+    pinned: Ranges,
+    /// Pinned numbers that are not here any more and that nobody was told of yet.
+    detached: Ranges,
+    /// Numbers that are not here any more and that the caller has not settled yet.
+    afloat: Ranges,
     journal: Journal,
     /// The next record's number.
     next: u64,
-    /// Numbers from here on were not given out before the first segment of this process.
-    unused_from: u64,
+    /// Numbers from here on are taken.
+    end: u64,
+    /// Numbers that were never given out, as every segment of this process says.
+    unused: (u64, u64),
     encoder: Encoder,
     /// The last segment, while it may be appended to.
     file: Option<Box<dyn DiskFile>>,
@@ -47,9 +67,10 @@ pub struct Spool {
     folders_unsynced: Vec<PathBuf>,
     /// Records that no sync has covered, in order.
     unsynced: Vec<Unsynced>,
-    /// The templates of the segment that was read last, by its name's parts.
-    reading: Option<((u64, u8), Templates)>,
-    losses: Vec<Loss>,
+    unsynced_bytes: usize,
+    /// The record that was decoded last, whole: several bodies are cut from a large one.
+    decoded: Option<((u64, u8), u32, SpoolRecord)>,
+    losses: Losses,
     /// Files that should be gone and could not be removed, with their lengths.
     doomed: Vec<(String, u64)>,
 }
@@ -69,27 +90,37 @@ impl Spool {
         let mut spool = Self {
             dir,
             max_bytes: settings.max_bytes,
-            max_age_ms: settings.max_age_ms,
             id: found.id,
             streams: found.streams,
+            streams_max: 0,
+            segment_bytes: bytes_of(&found.segments, false),
+            kept_bytes: bytes_of(&found.segments, true),
+            in_order: in_order(&found.segments),
             segments: found.segments,
+            look_from: 0,
             settled: found.settled,
+            pinned: Ranges::default(),
+            detached: Ranges::default(),
+            afloat: Ranges::default(),
             journal: Journal::after(journal::ACKNOWLEDGED, found.next_journal, found.journals),
             next: found.next,
-            unused_from: found.unused_from,
+            end: found.end,
+            unused: (found.unused_from, found.next),
             encoder: Encoder::default(),
             file: None,
             file_unsynced: false,
             folders_unsynced: Vec::new(),
             unsynced: Vec::new(),
-            reading: None,
-            losses: Vec::new(),
+            unsynced_bytes: 0,
+            decoded: None,
+            losses: Losses::default(),
             doomed: Vec::new(),
         };
         spool.sync_inherited(&journals, disk);
         for (from, to) in found.lost.iter() {
-            spool.settle(Settled::Damaged, from, to);
+            spool.note_settled(Settled::Damaged, from, to);
         }
+        spool.forget_streams();
         if found.losses.is_empty() {
             spool.remove_settled(disk);
         } // else the caller hears of it first: it is written down by the next call that writes, and told again if none comes.
@@ -121,8 +152,8 @@ impl Spool {
         source: Option<u32>,
         disk: &dyn Disk,
     ) -> Result<u64, SpoolError> {
-        let mut meta = describe(new, source.is_some())?;
-        if self.unsynced.iter().map(|unsynced| unsynced.frame.len()).sum::<usize>() > UNSYNCED_BYTES_MAX {
+        let mut meta = describe(new, self.next, source.is_some())?;
+        if self.unsynced_bytes > UNSYNCED_BYTES_MAX {
             self.sync(disk)?;
         }
         if self.is_homeless() {
@@ -130,6 +161,9 @@ impl Spool {
         }
         self.id.get_or_insert_with(|| make_id(new));
         meta.sequence = self.next;
+        if u64::from(meta.events) > self.end - self.next {
+            return Err(SpoolError::Io(format!("{}: no numbers are left: empty the folder", self.dir.display())));
+        }
         let frames = loop {
             if self.file.is_none() {
                 // Whatever an append that failed left behind is not in the new segment.
@@ -179,28 +213,35 @@ impl Spool {
             self.end_segment(disk);
             return Err(self.error("writing to", &error));
         }
+        self.forget_streams();
         let stream = self.streams.number(&meta.key.group, &meta.key.stream);
         let Some(segment) = self.segments.last_mut() else { return Ok(()) };
         let place = Place {
             sequence: meta.sequence,
             events: meta.events,
+            from: meta.sequence,
+            to: meta.sequence + u64::from(meta.events),
             stream,
             at: (segment.bytes as usize + record_at) as u32,
             bytes: record.len() as u32,
             billed: meta.billed_bytes as u32,
-            confirmed: meta.clock_confirmed,
-            boot: wire::checksum(&meta.boot_id),
-            monotonic_ms: meta.monotonic_ms,
-            first_ms: meta.first_ms,
-            last_ms: meta.last_ms,
+            age: Age {
+                boot: boot_checksum(&meta.boot_id),
+                monotonic_ms: meta.monotonic_ms,
+                confirmed: meta.clock_confirmed,
+                first_ms: meta.first_ms,
+                last_ms: meta.last_ms,
+            },
         };
         let index = segment.index.get_or_insert_default();
         if !shapes.is_empty() {
             index.shapes.push((segment.bytes as u32 + (record_at - shapes.len()) as u32, shapes.len() as u32));
         }
-        index.records.push(place);
+        index.push(place);
         segment.add(&place);
         segment.bytes += out.len() as u64;
+        self.segment_bytes += out.len() as u64;
+        self.unsynced_bytes += record.len();
         self.unsynced.push(Unsynced { place, frame: record });
         Ok(())
     }
@@ -222,7 +263,7 @@ impl Spool {
             }
         }
         self.sync_folders(disk)?;
-        self.unsynced.clear();
+        self.forget_frames();
         // A hint: what fails here is written again with the next acknowledgement.
         let _ = self.journal.sync(&self.dir, disk);
         Ok(())
@@ -230,37 +271,46 @@ impl Spool {
 
     /// What waits.
     pub fn pending(&self) -> Pending {
-        let parts = || self.segments.iter().flat_map(|segment| &segment.parts);
-        Pending {
-            records: parts().map(|part| part.records).sum(),
-            events: parts().map(|part| part.events).sum(),
-            bytes: self.bytes() + self.kept_bytes(),
+        let mut pending = Pending {
+            bytes: self.bytes() + self.kept_bytes,
             segments: self.segments.len() as u64,
-            oldest_ms: parts().map(|part| part.first_ms).min(),
             unsynced_records: self.unsynced.len() as u64,
+            ..Pending::default()
+        };
+        for segment in self.segments.iter().filter(|segment| segment.events > 0) {
+            pending.records += segment.records;
+            pending.events += segment.events;
+            let oldest_ms = pending.oldest_ms.into_iter().chain(segment.oldest_ms);
+            pending.oldest_ms = oldest_ms.min();
         }
+        pending
     }
 
     /// What waits for each stream, the one with the oldest record first.
     pub fn streams(&self) -> Vec<StreamPending> {
         let mut streams: Vec<StreamPending> = Vec::new();
+        let mut places = vec![u32::MAX; self.streams.len()];
         for segment in self.segments.iter().filter(|segment| !segment.unreadable) {
-            for part in &segment.parts {
-                let key = &self.streams.0[part.stream as usize];
-                match streams.iter_mut().find(|stream| stream.key == *key) {
+            for part in segment.parts.iter().filter(|part| part.events > 0) {
+                step();
+                let place = &mut places[part.stream as usize];
+                match streams.get_mut(*place as usize) {
                     Some(stream) => {
                         stream.records += part.records;
                         stream.events += part.events;
                         stream.sequence = stream.sequence.min(part.sequence);
                         stream.oldest_ms = stream.oldest_ms.min(part.first_ms);
                     }
-                    None => streams.push(StreamPending {
-                        key: Rc::clone(key),
-                        records: part.records,
-                        events: part.events,
-                        sequence: part.sequence,
-                        oldest_ms: part.first_ms,
-                    }),
+                    None => {
+                        *place = streams.len() as u32;
+                        streams.push(StreamPending {
+                            key: Rc::clone(self.streams.key(part.stream)),
+                            records: part.records,
+                            events: part.events,
+                            sequence: part.sequence,
+                            oldest_ms: part.first_ms,
+                        });
+                    }
                 }
             }
         }
@@ -277,7 +327,7 @@ impl Spool {
 
     /// A batch of so many bytes fits without anything being dropped.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
-        self.pending().bytes + bytes <= self.max_bytes
+        self.bytes() + self.kept_bytes + bytes <= self.max_bytes
     }
 
     /// Its folder.
@@ -294,9 +344,17 @@ impl Spool {
         Ok(())
     }
 
-    /// The record is pending here.
-    pub(super) fn is_pending(&self, sequence: u64) -> bool {
-        sequence < self.next && !self.settled.contains(sequence)
+    /// What of these numbers of our own was settled, so that it is not here.
+    pub(super) fn settled_of(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let mut settled = self.settled.overlap(from, to.min(self.next));
+        settled.extend((to > self.next).then_some((from.max(self.next), to)));
+        settled
+    }
+
+    /// How many names of streams are held in memory, for tests.
+    #[cfg(debug_assertions)]
+    pub fn known_streams(&self) -> usize {
+        self.streams.len()
     }
 
     /// The spool's id; nothing while nothing was ever written.
@@ -310,14 +368,25 @@ impl Spool {
     }
 }
 
-/// What a new record is about, but for its number.
-fn describe(new: &NewRecord<'_>, imported: bool) -> Result<RecordMeta, SpoolError> {
+/// Bytes of the segments that may be removed, or of those that are kept.
+fn bytes_of(segments: &[Segment], keep: bool) -> u64 {
+    segments.iter().filter(|segment| segment.keep == keep).map(|segment| segment.bytes).sum()
+}
+
+/// Every segment's pending numbers lie between its name and the next one's.
+fn in_order(segments: &[Segment]) -> bool {
+    let above = |segment: &Segment| segment.lowest() == segment.first;
+    segments.iter().all(above) && segments.windows(2).all(|pair| pair[0].pending.end() <= pair[1].first)
+}
+
+/// What a new record is about.
+pub fn describe(new: &NewRecord<'_>, sequence: u64, imported: bool) -> Result<RecordMeta, SpoolError> {
     let events = u32::try_from(new.events.len()).ok().filter(|events| (1..=EVENTS_MAX).contains(events));
     let names_fit = new.key.group.len() <= NAME_BYTES_MAX && new.key.stream.len() <= NAME_BYTES_MAX;
     let (Some(events), true) = (events, names_fit) else { return Err(SpoolError::TooLarge) };
     let times = || new.events.iter().map(|event| event.timestamp_ms);
     Ok(RecordMeta {
-        sequence: 0,
+        sequence,
         key: Rc::clone(new.key),
         boot_id: new.boot_id,
         monotonic_ms: new.monotonic_ms,

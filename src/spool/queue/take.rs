@@ -1,272 +1,242 @@
-//! What leaves the spool: batches, acknowledgements, and what its bounds drop.
+//! What leaves the spool: batches.
 
-use super::super::segment::{Place, Segment};
+use super::super::segment::{Index, Place};
 use super::super::shape::Templates;
-use super::super::survey::{self, SEGMENT_READ_MAX, Streams, add_loss};
-use super::super::wire::{self, Kind, Piece, Pieces, Settled};
-use super::super::{BatchLimits, Loss, LossReason, SpoolBatch, SpoolError, SpoolRecord, body};
-use super::{INDEXES_MAX, Spool};
+use super::super::wire::{Kind, Piece, Pieces};
+use super::super::{Age, BatchLimits, LossReason, Ranges, SpoolBatch, SpoolError, SpoolRecord, body};
+use super::Spool;
 use crate::env::Disk;
-use crate::model::settings::BufferSettings;
 use crate::model::{Event, StreamKey};
 use std::io;
 use std::rc::Rc;
-impl Spool {
-    /// The oldest records of the stream that has waited longest, merged up to the limits. Only a look: the same call gives
-    /// the same records until they are acknowledged. An error says that a segment cannot be read; it is left out until the
-    /// next [`Self::enforce_bounds`], and the next call goes on with others.
-    pub fn next_batch(&mut self, limits: BatchLimits, disk: &dyn Disk) -> Result<Option<SpoolBatch>, SpoolError> {
-        for stream in self.streams() {
-            if let Some(batch) = self.next_batch_of(&stream.key, limits, disk)? {
-                return Ok(Some(batch));
-            }
-        }
-        Ok(None)
-    }
 
-    /// The same for one stream.
-    pub fn next_batch_of(
+/// A batch is taken from so many segments at most, and so many are read to find its first record.
+const SEGMENTS_A_BATCH: usize = 3;
+
+impl Spool {
+    /// The oldest pending records of the stream that has waited longest among those for which `may_send` says yes, up to the
+    /// limits. `leave_out` says which records to pass over (they stay); what it says of a record must hold for older ones of
+    /// the same boot. Only a look: the same call gives the same until something is settled. At most three segments are read; nothing
+    /// found means that another call may find something, until one of [`Self::enforce_bounds`] begins from the oldest again.
+    /// An error says that a segment cannot be read; it is left out until the next [`Self::enforce_bounds`], and the next call
+    /// goes on with others.
+    pub fn next_batch(
         &mut self,
-        key: &StreamKey,
+        may_send: &dyn Fn(&StreamKey) -> bool,
+        leave_out: &dyn Fn(&Age) -> bool,
         limits: BatchLimits,
         disk: &dyn Disk,
     ) -> Result<Option<SpoolBatch>, SpoolError> {
-        let stream = self.streams.number(&key.group, &key.stream);
-        let mut batch = SpoolBatch { key: self.streams.key(stream), sequences: Vec::new(), records: Vec::new() };
-        let (mut billed, mut events, mut first_ms, mut last_ms) = (0, 0, i64::MAX, i64::MIN);
-        let mut damaged = false;
-        let mut at = 0;
-        'segments: while at < self.segments.len() {
+        let batch = self.find_batch(may_send, leave_out, limits, disk);
+        // What turned out to be lost is told with the next look at the losses: a restart must not tell it again.
+        self.remove_settled(disk);
+        batch
+    }
+
+    fn find_batch(
+        &mut self,
+        may_send: &dyn Fn(&StreamKey) -> bool,
+        leave_out: &dyn Fn(&Age) -> bool,
+        limits: BatchLimits,
+        disk: &dyn Disk,
+    ) -> Result<Option<SpoolBatch>, SpoolError> {
+        let mut read = 0;
+        let mut at = self.look_from;
+        while at < self.segments.len() {
             let segment = &self.segments[at];
-            if segment.unreadable || !segment.parts.iter().any(|part| part.stream == stream) {
-                at += 1;
-                continue;
+            let mut skip = segment.unreadable || segment.is_settled() || segment.is_left_out(leave_out);
+            if !skip && segment.index.is_none() {
+                let sendable = |stream| may_send(self.streams.key(stream));
+                skip = !segment.parts.iter().any(|part| part.events > 0 && sendable(part.stream));
+                read += usize::from(!skip);
             }
-            let mut result = self.load_index(at, disk);
-            let places = self.pending_places(at, |place| place.stream == stream);
-            for place in places {
-                if result.is_err() {
-                    break;
-                }
-                if limits.not_before_ms.is_some_and(|before_ms| place.last_ms < before_ms) {
-                    continue;
-                }
-                first_ms = first_ms.min(place.first_ms);
-                last_ms = last_ms.max(place.last_ms);
-                billed += u64::from(place.billed);
-                events += u64::from(place.events);
-                let over = billed > limits.billed_bytes
-                    || events > u64::from(limits.events)
-                    || last_ms.abs_diff(first_ms) > limits.span_ms;
-                if over && !batch.records.is_empty() {
-                    break 'segments;
-                }
-                match self.read_record(at, &place, disk) {
-                    Ok(Some(record)) => {
-                        batch.sequences.push(place.sequence);
-                        batch.records.push(record);
-                    }
-                    Ok(None) => {
-                        damaged = true;
-                        self.lose(at, &place, LossReason::Damaged);
-                    }
-                    Err(error) => result = Err(error),
-                }
+            if read > SEGMENTS_A_BATCH {
+                self.look_from = at;
+                return Ok(None);
             }
-            if let Err(error) = result {
-                self.segments[at].unreadable = true;
-                if batch.records.is_empty() {
+            if !skip {
+                if let Err(error) = self.load_index(at, disk) {
+                    self.segments[at].unreadable = true;
                     return Err(self.error("reading", &error));
                 }
-                break;
+                while let Some(place) = self.first_sendable(at, may_send, leave_out) {
+                    // Nothing: all of it was damaged, and is settled now.
+                    if let Some(batch) = self.gather(at, &place, leave_out, limits, disk)? {
+                        return Ok(Some(batch));
+                    }
+                }
             }
             at += 1;
         }
-        if damaged {
-            self.remove_settled(disk);
-        }
-        Ok((!batch.records.is_empty()).then_some(batch))
+        self.look_from = 0;
+        Ok(None)
     }
 
-    /// These records have been delivered. One small write; an error means that a restart may deliver them again.
-    pub fn ack(&mut self, sequences: &[u64], disk: &dyn Disk) -> Result<(), SpoolError> {
-        self.settle_records(sequences, Settled::Delivered, disk)
-    }
-
-    /// These records have been exported and may go.
-    pub fn remove_exported(&mut self, sequences: &[u64], disk: &dyn Disk) -> Result<(), SpoolError> {
-        self.settle_records(sequences, Settled::Exported, disk)
-    }
-
-    /// The user wants these records dropped, or they are too old for the service; the caller counts them.
-    pub fn discard(&mut self, sequences: &[u64], disk: &dyn Disk) -> Result<(), SpoolError> {
-        self.settle_records(sequences, Settled::Dropped, disk)
-    }
-
-    pub(super) fn settle_records(
+    fn first_sendable(
         &mut self,
-        sequences: &[u64],
-        kind: Settled,
+        at: usize,
+        may_send: &dyn Fn(&StreamKey) -> bool,
+        leave_out: &dyn Fn(&Age) -> bool,
+    ) -> Option<Place> {
+        let segment = &mut self.segments[at];
+        let mut index = segment.index.take()?;
+        while index.records.get(index.cursor).is_some_and(|place| segment.pending_of(place).is_empty()) {
+            index.cursor += 1;
+        }
+        let found = index.records[index.cursor..].iter().find(|place| {
+            !segment.pending_of(place).is_empty() && may_send(self.streams.key(place.stream)) && !leave_out(&place.age)
+        });
+        let found = found.copied();
+        segment.index = Some(index);
+        found
+    }
+
+    /// A batch that begins with a record.
+    fn gather(
+        &mut self,
+        first: usize,
+        place: &Place,
+        leave_out: &dyn Fn(&Age) -> bool,
+        limits: BatchLimits,
         disk: &dyn Disk,
-    ) -> Result<(), SpoolError> {
+    ) -> Result<Option<SpoolBatch>, SpoolError> {
+        let stream = place.stream;
+        let mut batch = SpoolBatch { key: Rc::clone(self.streams.key(stream)), records: Vec::new() };
+        let mut sum = Sum { billed: 0, events: 0, first_ms: i64::MAX, last_ms: i64::MIN };
+        let (mut after, mut segments) = (place.from, 0);
         let mut result = Ok(());
-        for sequence in sequences {
-            if self.settled.contains(*sequence) {
+        let mut last = None;
+        'segments: for at in first..self.segments.len() {
+            let segment = &self.segments[at];
+            if segment.unreadable || segment.part(stream).is_none_or(|part| part.events == 0) {
                 continue;
             }
-            let mut found = None;
-            for at in
-                (0..self.segments.len()).rev().filter(|at| self.segments[*at].first <= *sequence).collect::<Vec<_>>()
-            {
-                if self.segments[at].is_settled() {
+            segments += 1;
+            if segments > SEGMENTS_A_BATCH {
+                break;
+            }
+            result = self.load_index(at, disk);
+            while result.is_ok() {
+                let index = self.segments[at].index.as_ref();
+                let Some(place) = index.and_then(|index| index.of_stream(stream, after).next()) else { break };
+                after = place.to;
+                let pending = self.segments[at].pending_of(&place);
+                if pending.is_empty() || leave_out(&place.age) {
                     continue;
                 }
-                if let Err(error) = self.load_index(at, disk) {
-                    result = Err(error);
-                    continue;
+                let whole = pending == [(place.sequence, place.sequence + u64::from(place.events))];
+                if whole && !sum.add(&Sum::of(&place), limits) && !batch.records.is_empty() {
+                    break 'segments;
                 }
-                let records = self.segments[at].index.as_ref().map_or(&[][..], |index| &index.records);
-                found = records.iter().find(|place| place.sequence == *sequence).map(|place| (at, *place));
-                if found.is_some() {
-                    break;
+                match self.read_record(at, &place, disk) {
+                    Ok(Some(record)) if whole => {
+                        last = Some((at, place));
+                        batch.records.push(record);
+                    }
+                    Ok(Some(record)) => {
+                        let part = record.only(&pending);
+                        self.remember(at, &place, record);
+                        if !sum.add(&Sum::of_events(&part.events), limits) && !batch.records.is_empty() {
+                            break 'segments;
+                        }
+                        last = None;
+                        batch.records.push(part);
+                    }
+                    Ok(None) => self.lose(at, &place, LossReason::Damaged),
+                    Err(error) => result = Err(error),
                 }
             }
-            if let Some((at, place)) = found {
-                self.segments[at].subtract(&place);
-                self.settle(kind, place.sequence, place.end());
-            }
-        }
-        let written = self.write_journal(disk);
-        self.remove_settled(disk);
-        result.and(written).map_err(|error| self.error("acknowledging in", &error))
-    }
-
-    /// Drops what is over `max_age` (of records with a confirmed clock) or over `max_bytes`, oldest first, and tells all that was
-    /// lost since the last call.
-    pub fn enforce_bounds(&mut self, now_ms: i64, disk: &dyn Disk) -> Vec<Loss> {
-        // What could not be read is tried again from time to time: disks heal.
-        self.segments.iter_mut().filter(|segment| !segment.keep).for_each(|segment| segment.unreadable = false);
-        let oldest_ms = now_ms.saturating_sub_unsigned(self.max_age_ms);
-        let old_segment = |segment: &Segment| segment.ages_ms.is_some_and(|ages_ms| ages_ms < oldest_ms);
-        self.drop_old(&old_segment, &|place| place.confirmed && place.last_ms < oldest_ms, disk);
-        self.remove_settled(disk);
-        self.remove_doomed(disk);
-        // An error here comes again, louder, with the next append.
-        let _ = self.make_room(0, disk);
-        std::mem::take(&mut self.losses)
-    }
-
-    /// The same for age by the clock since boot, which is right whatever the wall clock says: drops what the boot that is running
-    /// scraped more than `max_age` ago. What was lost is told by [`Self::enforce_bounds`].
-    pub fn enforce_age(&mut self, boot_id: &[u8; 16], monotonic_ms: u64, disk: &dyn Disk) {
-        let Some(oldest_ms) = monotonic_ms.checked_sub(self.max_age_ms) else { return };
-        let boot = wire::checksum(boot_id);
-        let old_segment = |segment: &Segment| segment.boots.iter().any(|(known, ms)| *known == boot && *ms < oldest_ms);
-        self.drop_old(&old_segment, &|place| place.boot == boot && place.monotonic_ms < oldest_ms, disk);
-    }
-
-    fn drop_old(&mut self, old_segment: &dyn Fn(&Segment) -> bool, old: &dyn Fn(&Place) -> bool, disk: &dyn Disk) {
-        for at in 0..self.segments.len() {
-            if self.segments[at].unreadable || !old_segment(&self.segments[at]) {
-                continue;
-            }
-            if self.load_index(at, disk).is_err() {
+            if result.is_err() {
                 self.segments[at].unreadable = true;
-                continue;
+                break;
             }
-            for place in self.pending_places(at, old) {
-                self.lose(at, &place, LossReason::MaxAge);
-            }
-            let rest = self.pending_places(at, |_| true);
-            let segment = &mut self.segments[at];
-            (segment.ages_ms, segment.boots) = (None, Vec::new());
-            rest.iter().for_each(|place| segment.note_age(place));
+            after = 0;
+        }
+        if let (Some((at, place)), Some(record)) = (last, batch.records.last()) {
+            self.remember(at, &place, record.clone());
+        }
+        match result {
+            Err(error) if batch.records.is_empty() => Err(self.error("reading", &error)),
+            _ => Ok((!batch.records.is_empty()).then_some(batch)),
         }
     }
 
-    /// What was lost since the last look, by whatever call: to be counted before the next.
-    pub fn take_losses(&mut self) -> Vec<Loss> {
-        std::mem::take(&mut self.losses)
+    /// Keeps a whole record: the next body may be cut from it too.
+    fn remember(&mut self, at: usize, place: &Place, record: SpoolRecord) {
+        let segment = &self.segments[at];
+        self.decoded = Some(((segment.first, segment.attempt), place.at, record));
     }
 
-    /// Takes over new bounds; they hold from the next [`Self::enforce_bounds`] or append on.
-    pub fn reconfigure(&mut self, settings: &BufferSettings) {
-        self.max_bytes = settings.max_bytes;
-        self.max_age_ms = settings.max_age_ms;
+    /// A whole record; nothing when it is damaged, or not there any more.
+    fn read_record(&mut self, at: usize, place: &Place, disk: &dyn Disk) -> io::Result<Option<SpoolRecord>> {
+        let name = (self.segments[at].first, self.segments[at].attempt);
+        if let Some((_, _, record)) = self.decoded.take_if(|(known, known_at, record)| {
+            (*known, *known_at, record.meta.sequence) == (name, place.at, place.sequence)
+        }) {
+            return Ok(Some(record));
+        }
+        let key = self.streams.key(place.stream);
+        let last = at + 1 == self.segments.len() && self.is_written();
+        if last
+            && let Ok(found) = self.unsynced.binary_search_by_key(&place.sequence, |unsynced| unsynced.place.sequence)
+        {
+            return Ok(decode_frame(&self.unsynced[found].frame, place, &self.encoder.templates, key));
+        }
+        let path = self.dir.join(self.segments[at].name());
+        let read = |at: u32, len: u32| match disk.read_at(&path, u64::from(at), len as usize) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            bytes => bytes,
+        };
+        let frame = read(place.at, place.bytes)?;
+        if last {
+            return Ok(decode_frame(&frame, place, &self.encoder.templates, key));
+        }
+        let Some(Index { templates, shapes, .. }) = &mut self.segments[at].index else { return Ok(None) };
+        if templates.is_none() {
+            let mut found = Templates::default();
+            for (at, len) in shapes {
+                take_shapes(&read(*at, *len)?, &mut found);
+            }
+            *templates = Some(found);
+        }
+        Ok(templates.as_ref().and_then(|templates| decode_frame(&frame, place, templates, key)))
     }
 }
 
-impl Spool {
-    pub(super) fn settle(&mut self, kind: Settled, from: u64, to: u64) {
-        self.settled.insert(from, to);
-        self.journal.note(kind, from, to);
+/// What counts against the limits of a batch.
+#[derive(Clone, Copy)]
+struct Sum {
+    billed: u64,
+    events: u64,
+    first_ms: i64,
+    last_ms: i64,
+}
+
+impl Sum {
+    fn of(place: &Place) -> Self {
+        let Age { first_ms, last_ms, .. } = place.age;
+        Self { billed: u64::from(place.billed), events: u64::from(place.events), first_ms, last_ms }
     }
 
-    pub(super) fn lose(&mut self, at: usize, place: &Place, reason: LossReason) {
-        self.segments[at].subtract(place);
-        let kind = match reason {
-            LossReason::MaxBytes => Settled::MaxBytes,
-            LossReason::MaxAge => Settled::MaxAge,
-            LossReason::Damaged => Settled::Damaged,
-        };
-        self.settle(kind, place.sequence, place.end());
-        let key = Some(self.streams.key(place.stream));
-        let (events, from_ms, to_ms) = (u64::from(place.events), place.first_ms, place.last_ms);
-        add_loss(&mut self.losses, Loss { reason, key, events, from_ms, to_ms });
-    }
-
-    pub(super) fn write_journal(&mut self, disk: &dyn Disk) -> io::Result<()> {
-        match self.id {
-            Some(id) => self.journal.write(&self.dir, &id, &self.settled, disk),
-            None => Ok(()),
+    fn of_events(events: &[Event]) -> Self {
+        let times = || events.iter().map(|event| event.timestamp_ms);
+        Self {
+            billed: events.iter().map(|event| event.billed_bytes() as u64).sum(),
+            events: events.len() as u64,
+            first_ms: times().min().unwrap_or(i64::MAX),
+            last_ms: times().max().unwrap_or(i64::MIN),
         }
     }
 
-    pub(super) fn pending_places(&self, at: usize, wanted: impl Fn(&Place) -> bool) -> Vec<Place> {
-        let records = self.segments[at].index.as_ref().map_or(&[][..], |index| &index.records);
-        let pending = records.iter().filter(|place| !self.settled.contains(place.sequence));
-        pending.filter(|place| wanted(place)).copied().collect()
-    }
-
-    pub(super) fn load_index(&mut self, at: usize, disk: &dyn Disk) -> io::Result<()> {
-        if self.segments[at].index.is_some() {
-            return Ok(());
-        }
-        let written = self.segments.len() - usize::from(self.file.is_some() || self.is_homeless());
-        let loaded = (0..written).filter(|at| self.segments[*at].index.is_some()).collect::<Vec<_>>();
-        if loaded.len() >= INDEXES_MAX {
-            self.segments[loaded[0]].index = None;
-        }
-        let bytes = disk.read_at(&self.dir.join(self.segments[at].name()), 0, SEGMENT_READ_MAX)?;
-        let index = survey::index(&bytes, &self.segments[at].shadowed, &mut self.streams);
-        self.segments[at].index = Some(index);
-        Ok(())
-    }
-
-    /// A record's events; nothing when it is damaged.
-    pub(super) fn read_record(&mut self, at: usize, place: &Place, disk: &dyn Disk) -> io::Result<Option<SpoolRecord>> {
-        let last = at + 1 == self.segments.len() && (self.file.is_some() || self.is_homeless());
-        if last && let Some(unsynced) = self.unsynced.iter().find(|unsynced| unsynced.place.sequence == place.sequence)
-        {
-            return Ok(decode_frame(&unsynced.frame, place, &self.encoder.templates, &mut self.streams));
-        }
-        let path = self.dir.join(self.segments[at].name());
-        let frame = disk.read_at(&path, u64::from(place.at), place.bytes as usize)?;
-        if last {
-            return Ok(decode_frame(&frame, place, &self.encoder.templates, &mut self.streams));
-        }
-        let name = (self.segments[at].first, self.segments[at].attempt);
-        if self.reading.as_ref().is_none_or(|(known, _)| *known != name) {
-            let mut templates = Templates::default();
-            let shapes = self.segments[at].index.as_ref().map_or(&[][..], |index| &index.shapes);
-            for (at, len) in shapes {
-                let bytes = disk.read_at(&path, u64::from(*at), *len as usize)?;
-                take_shapes(&bytes, &mut templates);
-            }
-            self.reading = Some((name, templates));
-        }
-        let Some((_, templates)) = &self.reading else { return Ok(None) };
-        Ok(decode_frame(&frame, place, templates, &mut self.streams))
+    /// Adds more; whether it is within the limits still.
+    fn add(&mut self, more: &Self, limits: BatchLimits) -> bool {
+        self.billed += more.billed;
+        self.events += more.events;
+        self.first_ms = self.first_ms.min(more.first_ms);
+        self.last_ms = self.last_ms.max(more.last_ms);
+        self.billed <= limits.billed_bytes
+            && self.events <= u64::from(limits.events)
+            && self.last_ms.abs_diff(self.first_ms) <= limits.span_ms
     }
 }
 
@@ -284,23 +254,23 @@ pub fn take_shapes(bytes: &[u8], templates: &mut Templates) {
     }
 }
 
-/// A record out of its frame; nothing when it is not the one that was meant, or damaged.
-pub fn decode_frame(frame: &[u8], place: &Place, templates: &Templates, streams: &mut Streams) -> Option<SpoolRecord> {
+/// A whole record out of its frame; nothing when it is not the one that was meant, or damaged.
+pub fn decode_frame(frame: &[u8], place: &Place, templates: &Templates, key: &Rc<StreamKey>) -> Option<SpoolRecord> {
     let Some(Piece::Frame { header, body, .. }) = Pieces::new(frame, 0).next() else { return None };
-    if header.sequence != place.sequence || header.kind != Kind::Record {
+    let meant = (header.kind, header.sequence, header.count) == (Kind::Record, place.sequence, place.events);
+    if !meant || header.group != key.group || header.stream != key.stream {
         return None;
     }
-    let stream = streams.number(header.group, header.stream);
-    let key = streams.key(stream);
     let decoded = body::decode(&body::unpack(body)?, header.count, header.wall_ms, templates).ok()?;
-    let events = decoded
+    let events: Vec<Event> = decoded
         .into_iter()
         .map(|event| Event {
-            key: Rc::clone(&key),
+            key: Rc::clone(key),
             timestamp_ms: event.timestamp_ms,
             own_time: event.own_time,
             message: event.message,
         })
         .collect();
-    Some(SpoolRecord { meta: header.meta(key), events })
+    let pending = Ranges::of(vec![(place.sequence, place.sequence + events.len() as u64)]);
+    (events.len() == header.count as usize).then(|| SpoolRecord { meta: header.meta(Rc::clone(key)), events, pending })
 }

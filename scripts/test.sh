@@ -48,6 +48,9 @@ python3 tests/e2e/hostile.py target/debug/promwatch
 step "the real binary among strangers"
 python3 tests/e2e/strangers.py target/debug/promwatch
 
+step "the real binary and a CloudWatch Logs that fails at chosen moments"
+python3 tests/e2e/delivery.py target/debug/promwatch
+
 step "the real binary and every key of a scrape configuration"
 python3 tests/e2e/scrape_config.py target/debug/promwatch
 

@@ -14,8 +14,9 @@
 //!
 //! Refuses: to know formats. Text is parsed in `scrape`, built in `convert`, stored in `spool`, sent by `ship`.
 
-pub mod counts;
+pub mod books;
 mod delivery;
+mod gather;
 mod lane;
 mod report;
 mod restamp;
@@ -24,28 +25,28 @@ mod send;
 pub mod state;
 pub mod status;
 mod storage;
-pub mod time;
 
 pub use storage::OpenError;
 
+use crate::clock::{Standing, Timekeeper};
 use crate::convert::{Converter, Moment};
 use crate::discovery::Discoverer;
 use crate::env::Env;
 use crate::host::Host;
+use crate::model::Ranges;
 use crate::model::settings::Settings;
 use crate::scrape::{ScrapeErrorKind, Scraper, report_samples};
 use crate::ship::Shipper;
-use counts::{Counts, DropReason};
-use delivery::{InFlight, Pace, Sent, Source};
+use books::{Books, Counts, DropReason};
+use delivery::{Delivery, Home, Pace, Sent};
 use lane::Lane;
-pub use report::note_loss_of_spool;
 use schedule::Schedule;
 use state::State;
+use status::Status;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use storage::{Appended, Storage};
-use time::{Standing, Timekeeper};
 
 /// Work that is this late goes before scrapes.
 const PATIENCE_MS: u64 = 1_000;
@@ -53,9 +54,11 @@ const PATIENCE_MS: u64 = 1_000;
 const STATUS_MS: u64 = 5_000;
 /// How often the state file is written when nothing happens.
 const STATE_MS: u64 = 24 * 3_600_000;
-/// Live events wait for company at most this share of `sync_interval`, so that on a good day they leave before they
-/// would have to reach the disk.
-const FLUSH_SHARE_PERCENT: u64 = 60;
+/// A clean stop begins to send a body only so long after it was asked for, and in the first third of its time; the last one may
+/// take longer.
+const STOP_SENDING_MS: u64 = 3_000;
+/// How often a clean stop repeats a body that nobody answered.
+const STOP_TRIES: u32 = 2;
 
 /// When [`Agent::poll`] wants to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,17 +78,26 @@ pub struct Agent {
     lane: Lane,
     storage: Storage,
     shipper: Shipper,
-    in_flight: Option<InFlight>,
+    delivery: Delivery,
     pace: Pace,
     sent: Sent,
     keeper: Timekeeper,
-    counts: Counts,
+    books: Books,
     state: State,
     left_out: BTreeMap<String, u64>,
     damaged_records: u64,
     /// The last attempt failed: scrapes go to the disk at once.
     link_down_since_ms: Option<u64>,
     held_logged: bool,
+    /// Something waits for a time that is surer; AWS is asked for it.
+    time_wanted: bool,
+    question_not_before_ms: u64,
+    /// The last question was answered, if at all, without a time.
+    asked_in_vain: bool,
+    /// Records of the spool, by their first numbers, of which nothing can be sent for now.
+    set_apart: Ranges,
+    /// The boots of the backlog that was found at the start.
+    backlog_boots: Vec<[u8; 16]>,
     /// When a clean stop must be over (monotonic), once it has begun. Live events then wait for no company any more.
     stop_by_ms: Option<u64>,
     status_path: Option<PathBuf>,
@@ -94,7 +106,6 @@ pub struct Agent {
     bounds_due_ms: u64,
     /// When the last delivery attempt ended.
     attempted_ms: u64,
-    probe_due_ms: u64,
     started_ms: i64,
     busy: report::Busy,
 }
@@ -115,11 +126,14 @@ impl Agent {
         {
             log::warn!("counter baselines are of no use, counters start anew: {error:?}");
         }
-        let mut counts = state.counts();
-        for loss in recovery.iter().flat_map(|recovery| &recovery.losses) {
-            note_loss_of_spool(&mut counts, &mut state, loss);
+        let live = status_path.as_ref().and_then(|path| Status::read(path, env.disk));
+        let (books, trouble) = Books::open(&state, live.as_ref());
+        if let Some(trouble) = trouble {
+            log::warn!("state.json: {trouble}");
         }
-        counts.settle(storage.spool_ref().map_or(0, |spool| spool.pending().events));
+        if state.id.is_none() {
+            state.id = Some(format!("{:016x}", env.clock.random()));
+        }
         // From here on the baselines on disk are out of date: they count again only after a clean stop.
         state.clean = false;
         state.status_file = status_path.as_ref().map(|path| path.display().to_string());
@@ -133,23 +147,27 @@ impl Agent {
             lane: Lane::default(),
             storage,
             shipper: Shipper::new(settings.upload.clone()),
-            in_flight: None,
+            delivery: Delivery::default(),
             pace: Pace::default(),
             sent: Sent::default(),
             keeper: Timekeeper::new(env.clock, state.boots.clone(), state.credible_ms),
-            counts,
+            books,
             state,
             left_out: BTreeMap::new(),
             damaged_records: 0,
             link_down_since_ms: None,
             held_logged: false,
+            time_wanted: false,
+            question_not_before_ms: now_ms,
+            asked_in_vain: false,
+            set_apart: Ranges::default(),
+            backlog_boots: Vec::new(),
             stop_by_ms: None,
             status_path,
             status_due_ms: now_ms,
             state_due_ms: now_ms + STATE_MS,
             bounds_due_ms: now_ms,
             attempted_ms: now_ms,
-            probe_due_ms: now_ms,
             started_ms: env.clock.wall_ms(),
             busy: report::Busy::new(now_ms),
             settings,
@@ -157,6 +175,7 @@ impl Agent {
         if let Some(recovery) = recovery {
             agent.take_over(&recovery);
         }
+        agent.books.settle(agent.pending_events());
         agent.save_state(env);
         agent.schedule.replace(agent.discoverer.targets(), now_ms);
         Ok(agent)
@@ -169,7 +188,7 @@ impl Agent {
         let did = self.work(now_ms, env);
         let end_ms = env.clock.monotonic_ms();
         self.busy.add(end_ms - now_ms);
-        Wakeup { at_ms: if did { end_ms } else { self.next_ms(end_ms) } }
+        Wakeup { at_ms: if did { end_ms } else { self.next_ms(end_ms, env) } }
     }
 
     /// One unit of work, the most urgent. False: nothing is due.
@@ -213,11 +232,11 @@ impl Agent {
         true
     }
 
-    fn next_ms(&mut self, now_ms: u64) -> u64 {
+    fn next_ms(&self, now_ms: u64, env: Env<'_>) -> u64 {
         let dues = [
             self.schedule.next_due_ms(),
             self.disk_due_ms(),
-            self.delivery_wakeup_ms(),
+            self.delivery_wakeup_ms(env),
             self.discoverer.next_due_ms(),
             Some(self.status_due_ms),
             Some(self.state_due_ms),
@@ -231,9 +250,10 @@ impl Agent {
         let now_ms = env.clock.monotonic_ms();
         self.converter.reconfigure(settings.convert.clone());
         self.shipper.reload(settings.upload.clone());
-        self.discoverer = Discoverer::new(settings.jobs.iter().cloned().map(Rc::new).collect());
+        self.discoverer.reload(settings.jobs.iter().cloned().map(Rc::new).collect());
         self.scraper = Scraper::new();
         self.schedule.replace(self.discoverer.targets(), now_ms);
+        self.converter.forget_missing(self.discoverer.targets().iter().map(Rc::as_ref));
         if settings.buffer.state_dir != self.settings.buffer.state_dir {
             log::warn!("state_dir does not change in a running agent: restart it for that");
         }
@@ -241,21 +261,40 @@ impl Agent {
         self.settings = settings;
         self.settings.buffer.state_dir = state_dir;
         self.storage.reconfigure(&self.settings.buffer);
+        self.look_again();
     }
 
-    /// A clean stop: what is live gets a last chance until `deadline_ms` (monotonic) if the link is up, everything else
-    /// goes to the disk, counter baselines too.
+    /// A clean stop: what is live gets a last chance for three seconds if the link is up, and the last body until `deadline_ms`
+    /// (monotonic) for its answer; everything else goes to the disk, counter baselines too.
     pub fn stop(&mut self, deadline_ms: u64, env: Env<'_>) {
         self.stop_by_ms = Some(deadline_ms);
+        // The last requests may take their time, and the power may go meanwhile.
+        if self.storage.sync_due_ms().is_some() {
+            self.storage.sync(env);
+        }
+        let now_ms = env.clock.monotonic_ms();
+        let last_ms = now_ms + STOP_SENDING_MS.min(deadline_ms.saturating_sub(now_ms) / 3);
+        let live = |agent: &Self| agent.delivery.now.is_some().then_some(0).or(agent.live_due_ms());
         while self.link_down_since_ms.is_none()
-            && self.live_due_ms().is_some_and(|due_ms| due_ms <= env.clock.monotonic_ms())
-            && env.clock.monotonic_ms() < deadline_ms
+            && live(self).is_some_and(|due_ms| due_ms <= env.clock.monotonic_ms())
+            && env.clock.monotonic_ms() < last_ms
             && self.shipper.not_before_ms() <= env.clock.monotonic_ms()
             && self.may_send(env)
         {
             self.deliver(env);
         }
+        // A body that may have been stored is asked for once more or twice: whoever takes it now need not take it again.
+        for _ in 0..STOP_TRIES {
+            if env.clock.monotonic_ms() < deadline_ms && self.may_send(env) && self.delivery.is_uncertain() {
+                self.shipper.hurry();
+                self.deliver(env);
+            }
+        }
         self.write_out(env);
+        // What only a body has goes with this process: it is counted as long as somebody can.
+        for flight in self.delivery.take_all() {
+            self.let_go(flight, env);
+        }
         if self.storage.dir().is_some() {
             self.state.clean = self.storage.save_baselines(&self.converter.save_baselines(moment(env)), env.disk);
         }
@@ -269,7 +308,7 @@ impl Agent {
 
     /// Where every event went, and how many wait.
     pub fn counts(&self) -> (&Counts, u64) {
-        (&self.counts, self.pending_events())
+        (self.books.counts(), self.pending_events())
     }
 
     fn scrape(&mut self, index: usize, env: Env<'_>) {
@@ -289,7 +328,7 @@ impl Agent {
         let (report, page) = (scraped.report, scraped.outcome.ok());
         let converted = self.converter.convert(&target, &report, page, &report_samples, started_ms);
         self.note_left_out(&converted.counts);
-        self.counts.produced += converted.events.len() as u64;
+        self.books.produced(converted.events.len() as u64);
         self.lane.push(converted.events, report.start_ms, started_ms);
         self.schedule.done(index, started_ms, env.clock.monotonic_ms());
         if self.link_down_since_ms.is_some() {
@@ -314,35 +353,73 @@ impl Agent {
 
     /// Moves the lane to the spool, as far as the disk takes it.
     fn append_lane(&mut self, env: Env<'_>) {
-        if let Some(recovery) = self.storage.heal(env) {
-            self.take_over(&recovery);
-            for loss in &recovery.losses {
-                note_loss_of_spool(&mut self.counts, &mut self.state, loss);
-            }
-            self.counts.settle(recovery.events + self.lane.events());
-        }
+        self.look_at_storage(env);
+        self.heal(env);
         let confirmed = self.keeper.standing(env.clock) == Standing::Confirmed;
-        for id in self.for_disk(env) {
-            let Some(record) = self.lane.get(id) else { continue };
-            let (key, events) = (Rc::clone(&record.key), record.events.len() as u64);
-            match self.storage.append(record, confirmed, env) {
+        for first in self.for_disk(env) {
+            let Some(record) = self.lane.get(first) else { continue };
+            let off_ms = self.keeper.true_of(record.monotonic_ms).0 - record.wall_ms;
+            let delta_ms = if confirmed && off_ms.abs() >= 1_000 { off_ms } else { 0 };
+            match self.storage.append(record, confirmed, delta_ms, env) {
                 Appended::At(sequence) => {
-                    self.lane.remove(id);
-                    if let Some(in_flight) = &mut self.in_flight {
-                        for source in in_flight.sources.iter_mut().filter(|source| **source == Source::Lane(id)) {
-                            *source = Source::Spool(sequence, sequence + events);
-                        }
+                    if let Some(record) = self.lane.remove(first) {
+                        self.delivery.relocate(&record.pending, sequence);
                     }
+                    self.collect_losses();
+                    self.pin();
                 }
                 Appended::TooLarge => {
-                    if let Some(record) = self.lane.remove(id) {
-                        self.lose(DropReason::MaxBytes, &key, &record.events);
+                    self.drop_record(first, DropReason::MaxBytes);
+                    // What is left of it is being sent. It must not stay as something that belongs on the disk.
+                    if let Some(record) = self.lane.remove(first) {
+                        self.delivery.detach_live(&record.pending);
                     }
                 }
                 Appended::NotNow => break,
             }
         }
         self.collect_losses();
+    }
+
+    /// Drops a live record, but for those of its events that are being sent: they may have arrived already.
+    fn drop_record(&mut self, first: u64, reason: DropReason) {
+        let Some(record) = self.lane.get(first) else { return };
+        let (key, mut numbers) = (Rc::clone(&record.key), record.pending.clone());
+        let times = || record.events.iter().map(|event| event.timestamp_ms);
+        let times = (times().min().unwrap_or_default(), times().max().unwrap_or_default());
+        for (from, to) in self.delivery.numbers(Home::Lane).iter() {
+            numbers.remove(from, to);
+        }
+        let events = self.lane.settle(&numbers);
+        self.books.lost(reason, Some(&key), events, times);
+    }
+
+    /// Looks whether the state directory is still there, and begins anew with another where it is not.
+    fn look_at_storage(&mut self, env: Env<'_>) {
+        let Some(left) = self.storage.look(env) else { return };
+        left.losses.iter().for_each(|loss| self.books.lost_by_spool(loss));
+        // What was not synced yet is in memory still. What a body holds stays with it alone.
+        let held = self.delivery.numbers(Home::Spool);
+        for record in left.records {
+            let numbers = record.pending.iter().flat_map(|(from, to)| from..to);
+            let events = record.events.into_iter().zip(numbers);
+            let events = events.filter(|(_, number)| !held.contains(*number)).map(|(event, _)| event).collect();
+            self.lane.push(events, record.meta.wall_ms, record.meta.monotonic_ms);
+        }
+        self.delivery.detach_all();
+        self.look_again();
+        self.heal(env);
+        self.books.settle(self.pending_events());
+        self.save_state(env);
+    }
+
+    /// Opens the state directory when it is time to try again.
+    fn heal(&mut self, env: Env<'_>) {
+        if let Some(recovery) = self.storage.heal(env) {
+            self.take_over(&recovery);
+            self.books.settle(self.pending_events());
+            self.pin();
+        }
     }
 
     /// The live records that belong on the disk now: all, unless the link is up. Then it is those that waited too long, and with
@@ -356,7 +433,7 @@ impl Agent {
         let records = self.lane.iter().filter(|record| {
             all || record.monotonic_ms + sync_ms <= now_ms || self.shipper.held_until_ms(&record.key) > now_ms
         });
-        records.map(|record| record.id).collect()
+        records.map(|record| record.first).collect()
     }
 
     /// Without a disk memory is all there is: the oldest events make room.
@@ -368,46 +445,51 @@ impl Agent {
             return;
         }
         self.append_lane(env);
-        while self.lane.billed_bytes() > self.settings.buffer.memory_bytes {
-            // What is being sent may have arrived already: it is never dropped.
-            let sending = |id| self.in_flight.as_ref().is_some_and(|f| f.sources.contains(&Source::Lane(id)));
-            let Some(id) = self.lane.iter().map(|record| record.id).find(|id| !sending(*id)) else { break };
-            let Some(record) = self.lane.remove(id) else { break };
-            self.lose(DropReason::MemoryFull, &record.key, &record.events);
+        let sending = self.delivery.numbers(Home::Lane);
+        let all: Vec<u64> = self.lane.iter().map(|record| record.first).collect();
+        for first in all {
+            if self.lane.billed_bytes() <= self.settings.buffer.memory_bytes {
+                break;
+            }
+            if !sending.contains(first) {
+                self.drop_record(first, DropReason::MemoryFull);
+            }
         }
     }
 
     fn enforce_bounds(&mut self, env: Env<'_>) {
         let pause_ms = (self.settings.buffer.max_age_ms / 4).clamp(1_000, 60_000);
         self.bounds_due_ms = env.clock.monotonic_ms() + pause_ms;
-        let boot = crate::spool::boot_checksum(&env.clock.boot_id());
-        let oldest_ms = env.clock.monotonic_ms().checked_sub(self.settings.buffer.max_age_ms);
+        self.look_at_storage(env);
+        self.pin();
+        let boots: Vec<(u32, [u8; 16])> =
+            self.keeper.boot_ids().map(|id| (crate::spool::boot_checksum(&id), id)).collect();
+        let (keeper, max_age_ms) = (&self.keeper, self.settings.buffer.max_age_ms);
+        let oldest_ms = |boot: u32| {
+            let (_, id) = boots.iter().find(|(sum, _)| *sum == boot)?;
+            keeper.oldest_ms(id, max_age_ms, env.clock)
+        };
         let Some(spool) = self.storage.spool() else { return };
-        let losses = spool.enforce_bounds(&|of| oldest_ms.filter(|_| of == boot), env.disk);
-        let lost = !losses.is_empty();
-        for loss in losses {
-            self.note_spool_loss(&loss);
-        }
-        if lost {
+        let losses = spool.enforce_bounds(&oldest_ms, env.disk);
+        losses.iter().for_each(|loss| self.books.lost_by_spool(loss));
+        self.collect_losses();
+        if !losses.is_empty() {
             self.save_state(env);
         }
     }
 
     fn look_at_clock(&mut self, env: Env<'_>) {
-        let before = self.keeper.standing(env.clock);
-        if let Some(step_ms) = self.keeper.observe(env.clock, self.shipper.skew_ms(env.clock)) {
+        let before = self.time_standing(env);
+        let step_ms = self.keeper.observe(env.clock);
+        if let Some(step_ms) = step_ms {
             log::info!("the clock was set by {} s; events that have not been sent move with it", step_ms / 1000);
         }
-        let standing = self.keeper.standing(env.clock);
-        if standing != before {
-            // Not worth a write of its own: records on disk say of themselves whether their clock was confirmed.
-            log::info!("the clock is {} (it was {})", standing.as_str(), before.as_str());
-        }
+        self.note_time(before, step_ms.is_some(), env);
     }
 
     fn save_state(&mut self, env: Env<'_>) {
         self.state_due_ms = env.clock.monotonic_ms() + STATE_MS;
-        self.state.set_counts(&self.counts);
+        self.books.keep_in(&mut self.state);
         (self.state.boots, self.state.credible_ms) = self.keeper.remembered(env.clock);
         self.storage.save_state(&self.state, env);
     }

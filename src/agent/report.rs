@@ -1,18 +1,15 @@
 //! What the agent tells of itself: counts, losses, the status file.
 
-use super::counts::{Counts, DropReason};
-use super::delivery::Source;
 use super::schedule::Entry;
-use super::state::State;
 use super::status::{
     Backlog, ClockStatus, CredentialStatus, DiskStatus, EventCounts, Status, TargetStatus, UpstreamStatus,
 };
 use super::{Agent, STATUS_MS};
 use crate::convert::ConvertCounts;
 use crate::env::Env;
-use crate::model::{Event, NAME_BYTES_MAX, StreamKey, short};
+use crate::model::{NAME_BYTES_MAX, short};
 use crate::scrape::{ScrapeErrorKind, Scraped};
-use crate::spool::{Loss, Recovery};
+use crate::spool::Recovery;
 
 /// How much of the time since the last report the loop was at work.
 pub(super) struct Busy {
@@ -39,7 +36,14 @@ impl Busy {
 impl Agent {
     pub(super) fn take_over(&mut self, recovery: &Recovery) {
         self.damaged_records += recovery.damaged;
-        self.keeper.learn_boots(&recovery.boots);
+        for boot in &recovery.boots {
+            let known = boot.confirmed.unwrap_or(boot.last);
+            let base_ms = known.wall_ms.saturating_sub_unsigned(known.monotonic_ms);
+            let confirmed_ms = boot.confirmed.map(|at| at.monotonic_ms);
+            self.keeper.learn_boot(&boot.boot_id, base_ms, confirmed_ms, boot.last.monotonic_ms);
+        }
+        self.backlog_boots = recovery.boots.iter().map(|boot| boot.boot_id).collect();
+        recovery.losses.iter().for_each(|loss| self.books.lost_by_spool(loss));
         if recovery.events > 0 || recovery.damaged > 0 || recovery.newer > 0 {
             log::info!(
                 "the buffer holds {} events of an earlier run; {} records are damaged, {} belong to a newer version",
@@ -51,9 +55,8 @@ impl Agent {
     }
 
     pub(super) fn pending_events(&self) -> u64 {
-        let settled = self.in_flight.as_ref().map_or(0, |in_flight| in_flight.settled);
-        let held = self.lane.events() + self.storage.spool_ref().map_or(0, |spool| spool.pending().events);
-        held.saturating_sub(settled)
+        let spooled = self.storage.spool_ref().map_or(0, |spool| spool.pending().events);
+        self.lane.events() + spooled + self.delivery.detached_events()
     }
 
     pub(super) fn note_scrape(&mut self, index: usize, scraped: &Scraped, timeout_ms: u64, env: Env<'_>) {
@@ -117,30 +120,12 @@ impl Agent {
         }
     }
 
-    /// Counts events as dropped and remembers them for a marker event.
-    pub(super) fn lose(&mut self, reason: DropReason, key: &StreamKey, events: &[Event]) {
-        let times = || events.iter().map(|event| event.timestamp_ms);
-        if let (Some(from_ms), Some(to_ms)) = (times().min(), times().max()) {
-            self.note_loss(reason, key, events.len() as u64, from_ms, to_ms);
-        }
-    }
-
-    pub(super) fn note_loss(&mut self, reason: DropReason, key: &StreamKey, events: u64, from_ms: i64, to_ms: i64) {
-        self.counts.drop_events(reason, events);
-        let telling = self.in_flight.as_ref().is_some_and(|in_flight| in_flight.sources.contains(&Source::Marker));
-        self.state.lose(usize::from(telling), key, reason, events, from_ms, to_ms);
-    }
-
-    pub(super) fn note_spool_loss(&mut self, loss: &Loss) {
-        note_loss_of_spool(&mut self.counts, &mut self.state, loss);
-    }
-
-    /// Counts what the spool has lost: to make room, or because it was damaged.
+    /// Counts what the spool has lost, to make room or because it was damaged, and notes which events bodies hold alone now.
     pub(super) fn collect_losses(&mut self) {
-        let losses = self.storage.spool().map(crate::spool::Spool::take_losses).unwrap_or_default();
-        for loss in &losses {
-            self.note_spool_loss(loss);
-        }
+        let Some(spool) = self.storage.spool() else { return };
+        let (losses, detached) = (spool.take_losses(), spool.take_detached());
+        losses.iter().for_each(|loss| self.books.lost_by_spool(loss));
+        self.delivery.detach(&detached);
     }
 
     /// One line for `systemctl status`.
@@ -151,14 +136,18 @@ impl Agent {
         format!(
             "{up} of {} targets up, link {link}, {} events delivered, {} waiting, {} dropped",
             entries.len(),
-            self.counts.delivered,
+            self.books.counts().delivered,
             self.pending_events(),
-            self.counts.dropped_total()
+            self.books.counts().dropped_total()
         )
     }
 
     pub(super) fn write_status(&mut self, env: Env<'_>) {
         self.status_due_ms = env.clock.monotonic_ms() + STATUS_MS;
+        self.look_at_storage(env);
+        if !self.storage.is_ours() {
+            return; // The file is that of whoever has the state directory.
+        }
         let Some(path) = self.status_path.clone() else { return };
         let status = self.status(env);
         if let Err(error) = status.write(&path, env.disk) {
@@ -168,6 +157,11 @@ impl Agent {
 
     /// How the agent is.
     pub fn status(&mut self, env: Env<'_>) -> Status {
+        let off_by = self.books.off_by(self.pending_events());
+        if off_by != 0 {
+            log::error!("the books are off by {off_by} events: a fault of promwatch's; they are put right");
+            self.books.settle(self.pending_events());
+        }
         let busy_percent = self.busy.take_percent(env.clock.monotonic_ms());
         let pending = self.storage.spool_ref().map(crate::spool::Spool::pending);
         let upload = self.shipper.status(env.clock);
@@ -175,14 +169,15 @@ impl Agent {
         let wall_minus_monotonic_ms = env.clock.wall_ms() - env.clock.monotonic_ms().cast_signed();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            state_id: self.state.id.clone(),
             pid: std::process::id(),
             started_ms: self.started_ms,
             written_ms: env.clock.wall_ms(),
             events: EventCounts {
-                produced: self.counts.produced,
-                delivered: self.counts.delivered,
+                produced: self.books.counts().produced,
+                delivered: self.books.counts().delivered,
                 pending: self.pending_events(),
-                dropped: self.counts.dropped.iter().map(|(r, n)| (r.as_str().to_owned(), *n)).collect(),
+                dropped: self.books.counts().dropped.iter().map(|(r, n)| (r.as_str().to_owned(), *n)).collect(),
             },
             backlog: Backlog {
                 events: pending.as_ref().map_or(0, |pending| pending.events),
@@ -213,6 +208,11 @@ impl Agent {
             clock: ClockStatus {
                 standing: self.keeper.standing(env.clock).as_str().to_owned(),
                 skew_ms: self.keeper.skew_ms(),
+                certain: self.keeper.is_certain(),
+                boots_never_confirmed: match pending {
+                    Some(pending) if pending.events > 0 => self.keeper.never_confirmed(self.backlog_boots.iter()),
+                    _ => 0,
+                },
             },
             credentials: CredentialStatus {
                 source: upload.credentials.clone(),
@@ -227,17 +227,6 @@ impl Agent {
             busy_percent,
             samples_left_out: self.left_out.clone(),
         }
-    }
-}
-
-/// Counts what the spool lost and remembers it for a marker event in the stream it was for.
-pub fn note_loss_of_spool(counts: &mut Counts, state: &mut State, loss: &Loss) {
-    let reason = DropReason::from_word(loss.reason.as_str()).unwrap_or(DropReason::Damaged);
-    log::warn!("{} buffered events are lost: {}", loss.events, reason.as_str());
-    counts.drop_events(reason, loss.events);
-    if let Some(key) = &loss.key {
-        // The first one may be on its way already.
-        state.lose(1, key, reason, loss.events, loss.from_ms, loss.to_ms);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::Event;
 /// Moves an event by `delta_ms`; never one whose time came from the exposition.
 pub fn shift(event: &mut Event, delta_ms: i64) {
     if !event.own_time && delta_ms != 0 {
-        event.timestamp_ms += delta_ms;
+        event.timestamp_ms = event.timestamp_ms.saturating_add(delta_ms);
         set_timestamp(event);
     }
 }
@@ -126,6 +126,16 @@ mod tests {
         shift(&mut moved, 500);
         assert_eq!(moved.timestamp_ms, 1500);
         assert_eq!(moved.message, r#"{"CloudWatchMetrics":[{"a":["Timestamp"]}],"Timestamp":"1500","x":1}"#);
+    }
+
+    #[test]
+    fn an_absurd_time_of_a_damaged_record_ends_nothing() {
+        for (at_ms, delta_ms) in [(i64::MAX, 1), (i64::MIN, -1), (i64::MAX, i64::MAX), (i64::MIN, i64::MIN)] {
+            let mut moved = event(r#"{"Timestamp":"1000"}"#, false);
+            moved.timestamp_ms = at_ms;
+            shift(&mut moved, delta_ms);
+            assert_eq!(moved.timestamp_ms, at_ms);
+        }
     }
 
     #[test]

@@ -1,374 +1,319 @@
-//! One delivery attempt: choose what goes next, give it its times, take one step, and act on the answer.
+//! One delivery attempt: choose what goes next, take one step with its body, and settle its events by the answer.
 //!
 //! ```text
-//!            gather                    accepted
-//!  [nothing] -------> [in flight] ----------------> records let go, next
+//!            gather                    answered
+//!  [nothing] -------> [in flight] ----------------> its events settled, next
 //!                      |  ^   |
 //!             no answer|  |   | too large: halved; never acceptable: dropped and counted
 //!                      v  |   v
-//!                     [waits as shipped says]
+//!                     [waits as the shipper says]
 //! ```
+//!
+//! What waits only because of the time (no clock, nobody confirmed it, or not well enough to drop anything) is not gathered;
+//! then AWS is asked for the time, at most every 30 s; a second time at once when the answer contradicts the clock.
 
-use super::counts::DropReason;
-use super::delivery::{InFlight, Source, next_part};
-use super::lane::BATCH_BYTES_MAX;
-use super::time::{Standing, certificate_time};
-use super::{Agent, FLUSH_SHARE_PERCENT, restamp};
+use super::Agent;
+use super::books::DropReason;
+use super::delivery::{Flight, Home, Part, Span, cut, numbers};
+use super::gather::TOO_OLD_MS;
+use crate::clock::{Question, SIGNATURE_MS, Standing};
 use crate::env::{Env, Limits};
-use crate::model::settings::Expired;
-use crate::model::{Event, StreamKey};
+use crate::model::batch::BatchLimits;
+use crate::model::{Ranges, StreamKey};
 use crate::ship::{Rejected, Step, Trouble};
-use crate::spool::{Age, BatchLimits, Outcome, Ranges, SpoolBatch};
-use std::collections::VecDeque;
+use crate::spool::Outcome;
 use std::rc::Rc;
 
 /// An attempt always gets this long, and gives up when nothing has moved for as long.
 const STALL_MS: u64 = 2_000;
 /// While bytes move an attempt may take this long.
 const ATTEMPT_MS: u64 = 10_000;
-/// While the clock is not credible, AWS is asked for the time this often.
-const PROBE_MS: u64 = 30_000;
-/// CloudWatch Logs refuses older events (PutLogEvents, API reference); a minute less, for the way there.
-const TOO_OLD_MS: i64 = 14 * 24 * 3_600_000 - 60_000;
-/// How long to wait before looking again for something in the backlog that may be sent.
-const IDLE_MS: u64 = 5_000;
-/// A large live scrape is cut no smaller than this, as a batch counts bytes: some 8 kB compressed.
-const LIVE_PART_BYTES: u64 = 64 << 10;
+/// AWS is asked for the time at most this often, and once more at once when its answer contradicts the clock.
+const QUESTION_MS: u64 = 30_000;
+/// CloudWatch Logs refuses events that are further in the future (PutLogEvents, API reference).
+const TOO_NEW_MS: i64 = 2 * 3_600_000;
 /// A body that ran out of time this often is cut in halves.
 const TIMEOUTS_MAX: u32 = 3;
+/// Live events wait for company at most this share of `sync_interval`, so that on a good day they leave before they
+/// would have to reach the disk.
+const FLUSH_SHARE_PERCENT: u64 = 60;
 
 impl Agent {
     /// Whether there is a clock to send with.
     pub(super) fn may_send(&self, env: Env<'_>) -> bool {
-        self.keeper.standing(env.clock) != Standing::NotCredible
+        !matches!(self.keeper.question(env.clock), Some(Question::NoClock | Question::Contested))
     }
 
-    /// When the next attempt is due, if there is anything to send.
-    pub(super) fn delivery_wakeup_ms(&self) -> Option<u64> {
-        if self.in_flight.is_some() {
-            let due_ms = self.live_due_ms()?.max(self.attempted_ms).max(self.shipper.not_before_ms());
-            return Some(due_ms.max(if self.held_logged { self.probe_due_ms } else { 0 }));
-        }
-        let marker_ms =
-            self.state.losses.iter().map(|loss| self.attempted_ms.max(self.held_until_ms(&loss.key()))).min();
-        let backlog_ms = self.has_backlog().then_some(self.pace.backlog_not_before_ms);
-        let due_ms = [self.live_due_ms(), marker_ms, backlog_ms].into_iter().flatten().min()?;
-        Some(due_ms.max(self.shipper.not_before_ms()).max(if self.held_logged { self.probe_due_ms } else { 0 }))
+    /// When the next attempt is due, if there is anything to send, or to ask.
+    pub(super) fn delivery_wakeup_ms(&self, env: Env<'_>) -> Option<u64> {
+        let send_ms = self.send_wakeup_ms();
+        let question_ms = self.question_due_ms(send_ms.is_some(), env);
+        if self.may_send(env) { [send_ms, question_ms].into_iter().flatten().min() } else { question_ms }
     }
 
-    /// When there is something to do for the batch in flight, or else for the live lane.
+    fn send_wakeup_ms(&self) -> Option<u64> {
+        let marker_ms = self.books.untold().iter().map(|loss| self.shipper.held_until_ms(&loss.key())).min();
+        let aside_ms = self.delivery.aside_keys().map(|key| self.shipper.held_until_ms(key)).min();
+        let due_ms = match &self.delivery.now {
+            Some(_) => self.attempted_ms,
+            None => {
+                let backlog_ms = self.has_backlog().then_some(self.pace.backlog_not_before_ms);
+                let marker_ms = marker_ms.map(|due_ms| due_ms.max(self.attempted_ms));
+                [self.live_due_ms(), marker_ms, aside_ms, backlog_ms].into_iter().flatten().min()?
+            }
+        };
+        Some(due_ms.max(self.shipper.not_before_ms()))
+    }
+
+    /// When AWS is to be asked for the time, if anything depends on it.
+    fn question_due_ms(&self, anything_waits: bool, env: Env<'_>) -> Option<u64> {
+        let wanted = match self.keeper.question(env.clock) {
+            Some(_) => anything_waits,
+            None => self.time_wanted,
+        };
+        // A stop has better things to do in its few seconds.
+        (wanted && self.stop_by_ms.is_none()).then_some(self.question_not_before_ms.max(self.shipper.not_before_ms()))
+    }
+
+    /// When there is something to do for the live lane.
     pub(super) fn live_due_ms(&self) -> Option<u64> {
-        match &self.in_flight {
-            Some(in_flight) => Some(in_flight.parts.front().map_or(0, |batch| self.held_until_ms(&batch.key))),
-            None => self.next_of_lane().map(|(due_ms, _)| due_ms),
+        if self.lane.in_round() {
+            return Some(self.attempted_ms);
         }
-    }
-
-    /// The stream whose live events have waited long enough for company first, and when that is. One that the service
-    /// refuses must not keep the others waiting.
-    fn next_of_lane(&self) -> Option<(u64, Rc<StreamKey>)> {
         let before_sync_ms = self.settings.buffer.sync_interval_ms * FLUSH_SHARE_PERCENT / 100;
-        let full = self.stop_by_ms.is_some() || self.lane.billed_bytes() >= BATCH_BYTES_MAX;
+        let full = self.stop_by_ms.is_some() || self.lane.billed_bytes() >= BatchLimits::API.billed_bytes;
         let wait_ms = if full { 0 } else { self.settings.upload.flush_interval_ms.min(before_sync_ms) };
-        let mut next: Option<(u64, Rc<StreamKey>)> = None;
-        let mut seen: Vec<&Rc<StreamKey>> = Vec::new();
+        let (mut held_ms, mut due_ms) = (u64::MAX, u64::MAX);
+        // In the order of the scrapes: behind the first that nobody holds up, none is due earlier.
         for record in self.lane.iter() {
-            if seen.contains(&&record.key) {
+            if record.apart {
                 continue;
             }
-            seen.push(&record.key);
-            let due_ms = (record.monotonic_ms + wait_ms).max(self.held_until_ms(&record.key));
-            if next.as_ref().is_none_or(|(earliest_ms, _)| due_ms < *earliest_ms) {
-                next = Some((due_ms, Rc::clone(&record.key)));
+            let until_ms = self.shipper.held_until_ms(&record.key);
+            if until_ms <= record.monotonic_ms + wait_ms {
+                due_ms = record.monotonic_ms + wait_ms;
+                break;
             }
+            held_ms = held_ms.min(until_ms);
         }
-        next
-    }
-
-    fn held_until_ms(&self, key: &StreamKey) -> u64 {
-        self.shipper.held_until_ms(key)
+        Some(due_ms.min(held_ms)).filter(|due_ms| *due_ms != u64::MAX)
     }
 
     pub(super) fn delivery_due_ms(&self, now_ms: u64, env: Env<'_>) -> Option<u64> {
-        let due_ms = self.delivery_wakeup_ms().filter(|due_ms| *due_ms <= now_ms)?;
-        if self.may_send(env) { Some(due_ms) } else { Some(due_ms.max(self.probe_due_ms)).filter(|due| *due <= now_ms) }
+        self.delivery_wakeup_ms(env).filter(|due_ms| *due_ms <= now_ms)
     }
 
     fn has_backlog(&self) -> bool {
         self.storage.spool_ref().is_some_and(|spool| spool.pending().records > 0)
     }
 
-    /// One attempt.
+    /// One attempt, or a question for the time.
     pub(super) fn deliver(&mut self, env: Env<'_>) {
-        if self.may_send(env) {
-            self.attempt(env);
-        } else {
+        let now_ms = env.clock.monotonic_ms();
+        let anything_waits = self.send_wakeup_ms().is_some();
+        if self.question_due_ms(anything_waits, env).is_some_and(|due_ms| due_ms <= now_ms) {
             self.ask_the_time(env);
+        } else if self.may_send(env) {
+            self.attempt(env);
         }
         self.attempted_ms = env.clock.monotonic_ms();
     }
 
     fn attempt(&mut self, env: Env<'_>) {
-        self.held_logged = false;
-        self.rebuild_if_the_clock_moved(env);
-        if self.in_flight.is_none() {
-            self.in_flight = self.gather(env);
+        if self.delivery.now.is_none() {
+            self.delivery.now = self.gather(env);
+            self.pin();
         }
-        let Some(mut in_flight) = self.in_flight.take() else { return };
-        self.refill(&mut in_flight, env);
-        let Some(batch) = in_flight.parts.front() else {
-            self.release(&in_flight, env);
-            return;
-        };
+        self.let_go_if_the_clock_moved(env);
+        let Some(flight) = &mut self.delivery.now else { return };
+        let Some(part) = flight.parts.front() else { return };
         let started_ms = env.clock.monotonic_ms();
-        let limits = Limits { total_ms: self.attempt_ms(started_ms), stall_ms: STALL_MS };
-        let step = self.shipper.step(batch, limits, certificate_time(&self.keeper, env), env);
+        let left_ms = self.storage.dir().and_then(|_| self.lane.front()).map_or(ATTEMPT_MS, |record| {
+            // Live events must not miss their time on the disk.
+            let by_ms = record.monotonic_ms + self.settings.buffer.sync_interval_ms + 1_000;
+            by_ms.saturating_sub(started_ms).clamp(STALL_MS, ATTEMPT_MS)
+        });
+        let total_ms = self.stop_by_ms.map_or(left_ms, |stop_ms| stop_ms.saturating_sub(started_ms).min(ATTEMPT_MS));
+        // A clean stop keeps nobody waiting but the disk.
+        let stall_ms = if self.stop_by_ms.is_some() { left_ms.min(total_ms) } else { STALL_MS };
+        let limits = Limits { total_ms, stall_ms };
+        if self.time_wanted && !self.keeper.is_certain() {
+            self.shipper.use_new_connection();
+        }
+        let signed_base_ms = self.shipper.now_ms(env.clock).saturating_sub_unsigned(started_ms);
+        let step = self.shipper.step(&part.batch, limits, self.keeper.certificate_time(env.clock), env);
         let took_ms = env.clock.monotonic_ms() - started_ms;
+        if self.shipper.uncertain() {
+            (flight.uncertain, flight.signed_base_ms) = (true, signed_base_ms);
+        }
         if !matches!(step, Step::Progress | Step::Hold { .. }) {
             self.sent.requests += 1;
-            self.sent.body_bytes += batch.body_bytes();
+            self.sent.body_bytes += part.batch.body_bytes();
         }
+        self.act(step, took_ms, env);
+        if self.delivery.now.as_ref().is_some_and(|flight| flight.parts.is_empty()) {
+            self.delivery.now = None;
+        }
+        self.hear(env);
+        self.pin();
+    }
+
+    fn act(&mut self, step: Step, took_ms: u64, env: Env<'_>) {
+        let Some(mut flight) = self.delivery.now.take() else { return };
         match step {
-            Step::Progress | Step::Interrupted => {}
+            Step::Progress | Step::Interrupted => self.delivery.now = Some(flight),
             Step::Delivered { rejected } => {
-                self.pace.answered(batch, took_ms);
-                if in_flight.backlog {
-                    self.pace.charge(batch.body_bytes(), &self.settings.upload, env.clock.monotonic_ms());
+                let part = flight.parts.pop_front();
+                (flight.timeouts, flight.uncertain) = (0, false);
+                let backlog = flight.backlog;
+                self.delivery.now = Some(flight);
+                let Some(part) = part else { return };
+                self.pace.answered(&part.batch, took_ms);
+                if backlog {
+                    self.pace.charge(part.batch.body_bytes(), &self.settings.upload, env.clock.monotonic_ms());
                 }
+                self.answered(&part, &rejected, env);
+                self.held_logged = false;
                 self.link_is_up(env);
-                if !in_flight.sources.contains(&Source::Marker) {
-                    self.count_delivered(batch.events, &rejected, &batch.key, (batch.first_ms, batch.last_ms));
-                }
-                in_flight.settled += u64::from(batch.events);
-                in_flight.parts.pop_front();
-                in_flight.timeouts = 0;
             }
             Step::Wait => {
                 self.pace.failed();
                 if self.shipper.status(env.clock).trouble == Some(Trouble::TimedOut) {
-                    in_flight.timeouts += 1;
+                    flight.timeouts += 1;
                 }
-                if in_flight.timeouts >= TIMEOUTS_MAX {
-                    in_flight.timeouts = 0;
-                    halve(&mut in_flight.parts);
+                if flight.timeouts >= TIMEOUTS_MAX {
+                    flight.timeouts = 0;
+                    flight.halve();
                 }
+                self.delivery.now = self.let_go_unless_uncertain(flight, env);
                 self.link_is_down(env);
             }
+            // Only this stream has to wait: others take its place.
             Step::Hold { .. } => {
-                // Only this stream has to wait: its records go to the disk in their turn, others take their place here.
-                if !in_flight.has_begun() {
-                    return;
+                let flight = self.let_go_unless_uncertain(flight, env);
+                if let Some(flight) = flight.and_then(|flight| self.delivery.set_aside(flight)) {
+                    self.let_go(flight, env);
                 }
             }
             Step::Split => {
-                if !halve(&mut in_flight.parts) {
-                    self.refuse(&mut in_flight, "CloudWatch Logs takes it neither whole nor in parts");
+                if !flight.halve() {
+                    self.refuse(&mut flight, "CloudWatch Logs takes it neither whole nor in parts", env);
                 }
+                flight.uncertain = false;
+                self.delivery.now = Some(flight);
             }
-            Step::Drop { reason } => self.refuse(&mut in_flight, &reason),
-        }
-        if in_flight.parts.is_empty() && in_flight.rest.is_empty() {
-            self.release(&in_flight, env);
-        } else {
-            self.in_flight = Some(in_flight);
-        }
-    }
-
-    /// While bytes move an attempt may take its time, but not so long that live events miss their time on the disk.
-    fn attempt_ms(&self, now_ms: u64) -> u64 {
-        let sync_ms = self.settings.buffer.sync_interval_ms + 1_000;
-        let left_ms = self.lane.front().map_or(ATTEMPT_MS, |r| (r.monotonic_ms + sync_ms).saturating_sub(now_ms));
-        let left_ms = if self.storage.dir().is_some() { left_ms.clamp(STALL_MS, ATTEMPT_MS) } else { ATTEMPT_MS };
-        self.stop_by_ms.map_or(left_ms, |stop_ms| left_ms.min(stop_ms.saturating_sub(now_ms)))
-    }
-
-    /// Makes the next body, when there is none, as large as the link takes by now.
-    fn refill(&mut self, in_flight: &mut InFlight, env: Env<'_>) {
-        if in_flight.parts.is_empty() {
-            let window = self.pace.billed_bytes_max().max(if in_flight.backlog { 1 } else { LIVE_PART_BYTES });
-            in_flight.parts.extend(next_part(&mut in_flight.rest, window, self.shipper.compress(env.clock)));
-        }
-    }
-
-    fn gather(&mut self, env: Env<'_>) -> Option<InFlight> {
-        let now_ms = env.clock.monotonic_ms();
-        if let Some((due_ms, key)) = self.next_of_lane()
-            && due_ms <= now_ms
-        {
-            return self.gather_lane(key, env);
-        }
-        if let Some(at) = self.state.losses.iter().position(|loss| self.held_until_ms(&loss.key()) <= now_ms) {
-            // The first place is that of the loss which is being told.
-            self.state.losses.swap(0, at);
-            let loss = &self.state.losses[0];
-            let key = Rc::new(loss.key());
-            let timestamp_ms = self.keeper.now_ms(env.clock);
-            let event = Event { key: Rc::clone(&key), timestamp_ms, own_time: true, message: loss.message() };
-            return self.in_flight_of(vec![event], vec![Source::Marker], false, env);
-        }
-        if self.pace.backlog_not_before_ms <= now_ms { self.gather_backlog(env) } else { None }
-    }
-
-    fn gather_lane(&mut self, key: Rc<StreamKey>, env: Env<'_>) -> Option<InFlight> {
-        let ids = self.lane.next_batch(&key, self.pace.billed_bytes_max());
-        let mut events = Vec::new();
-        for record in ids.iter().filter_map(|id| self.lane.get(*id)) {
-            let placement = self.keeper.place(env.clock.boot_id(), record.monotonic_ms, record.wall_ms);
-            events.extend(record.events.iter().cloned().map(|mut event| {
-                restamp::shift(&mut event, placement.delta_ms);
-                event
-            }));
-        }
-        self.in_flight_of(events, ids.into_iter().map(Source::Lane).collect(), false, env)
-    }
-
-    fn gather_backlog(&mut self, env: Env<'_>) -> Option<InFlight> {
-        let limits = BatchLimits { billed_bytes: self.pace.billed_bytes_max(), ..BatchLimits::default() };
-        let SpoolBatch { records, .. } = self.next_spool_batch(limits, env)?;
-        let (mut events, mut sources) = (Vec::new(), Vec::new());
-        for record in records {
-            let meta = &record.meta;
-            let placement = self.keeper.place(meta.boot_id, meta.monotonic_ms, meta.wall_ms);
-            // A boot whose clock was confirmed when the scrape was written down needs no estimate.
-            let estimated = placement.estimated && !meta.clock_confirmed;
-            sources.extend(record.pending.iter().map(|(from, to)| Source::Spool(from, to)));
-            events.extend(record.events.into_iter().map(|mut event| {
-                if estimated || !placement.estimated {
-                    restamp::shift(&mut event, placement.delta_ms);
-                }
-                if estimated && !event.own_time {
-                    restamp::mark_estimated(&mut event);
-                }
-                event
-            }));
-        }
-        self.in_flight_of(events, sources, true, env)
-    }
-
-    fn next_spool_batch(&mut self, limits: BatchLimits, env: Env<'_>) -> Option<SpoolBatch> {
-        let now_ms = env.clock.monotonic_ms();
-        let keep = self.settings.buffer.expired == Expired::Keep;
-        let before_ms = self.keeper.now_ms(env.clock) - TOO_OLD_MS;
-        let spool = self.storage.spool()?;
-        // The stream that has waited longest first, but one that the service refuses must not keep the others waiting.
-        let may_send = |key: &StreamKey| self.shipper.held_until_ms(key) <= now_ms;
-        let leave_out = |age: &Age| keep && age.last_ms < before_ms;
-        let found = match spool.next_batch(&may_send, &leave_out, limits, env.disk) {
-            Ok(found) => found,
-            Err(error) => {
-                self.storage.give_up(&error, env);
-                None
-            }
-        };
-        self.collect_losses();
-        if found.is_none() {
-            // Nothing that may be sent now: no need to look again at once.
-            self.pace.backlog_not_before_ms = env.clock.monotonic_ms() + IDLE_MS;
-        }
-        found
-    }
-
-    /// Applies the rule for expired events and cuts the rest into bodies.
-    fn in_flight_of(
-        &mut self,
-        mut events: Vec<Event>,
-        sources: Vec<Source>,
-        backlog: bool,
-        env: Env<'_>,
-    ) -> Option<InFlight> {
-        let now_ms = self.keeper.now_ms(env.clock);
-        let limit_ms = now_ms - TOO_OLD_MS;
-        let mut too_old = Vec::new();
-        match self.settings.buffer.expired {
-            Expired::Restamp => {
-                for event in events.iter_mut().filter(|event| event.timestamp_ms < limit_ms) {
-                    restamp::restamp(event, now_ms);
-                }
-            }
-            Expired::Drop | Expired::Keep => {
-                let (kept, expired): (Vec<_>, Vec<_>) =
-                    events.into_iter().partition(|event| event.timestamp_ms >= limit_ms);
-                events = kept;
-                too_old = expired;
+            Step::Drop { reason } => {
+                self.refuse(&mut flight, &reason, env);
+                self.delivery.now = Some(flight);
             }
         }
-        events.sort_by_key(|event| event.timestamp_ms);
+    }
+
+    /// The spool is told which of its events bodies hold.
+    pub(super) fn pin(&mut self) {
+        let held = self.delivery.numbers(Home::Spool);
+        if let Some(spool) = self.storage.spool() {
+            spool.pin(held);
+        }
+    }
+
+    /// A body that was built before the clock moved has the wrong times and is built again, unless it may have been stored: then
+    /// a wrong time is better than an event that is there twice. It was not stored if its signature was refused for the time, or
+    /// its events were.
+    fn let_go_if_the_clock_moved(&mut self, env: Env<'_>) {
         let base_ms = self.keeper.base_ms();
-        let parts = VecDeque::new();
-        Some(InFlight {
-            parts,
-            rest: events.into(),
-            sources,
-            backlog,
-            base_ms,
-            settled: 0,
-            expired: too_old,
-            timeouts: 0,
-        })
-    }
-
-    /// A batch that was built before the clock moved has the wrong times. It is built again, unless part of it has been
-    /// accepted already: a time that is wrong is better than an event that is there twice.
-    fn rebuild_if_the_clock_moved(&mut self, _env: Env<'_>) {
-        let moved =
-            |in_flight: &InFlight| !in_flight.has_begun() && (in_flight.base_ms - self.keeper.base_ms()).abs() > 1_000;
-        if self.in_flight.as_ref().is_some_and(moved) {
-            self.in_flight = None;
+        let moved = |flight: &mut Flight| {
+            let ahead_ms = flight.base_ms - base_ms;
+            let stored = (flight.signed_base_ms - base_ms).abs() <= SIGNATURE_MS
+                && (-TOO_OLD_MS..=TOO_NEW_MS).contains(&ahead_ms);
+            ahead_ms.abs() > 1_000 && !(flight.uncertain && stored)
+        };
+        if let Some(flight) = self.delivery.now.take_if(moved) {
+            self.let_go(flight, env);
+            self.delivery.now = self.gather(env);
+            self.pin();
         }
     }
 
-    /// Lets go of records that have been delivered or dropped for good.
-    fn release(&mut self, in_flight: &InFlight, env: Env<'_>) {
-        if let Some(event) = in_flight.expired.first() {
-            let key = Rc::clone(&event.key);
-            self.lose(DropReason::Expired, &key, &in_flight.expired);
+    /// Keeps a body that may have been stored.
+    fn let_go_unless_uncertain(&mut self, flight: Flight, env: Env<'_>) -> Option<Flight> {
+        if flight.uncertain {
+            return Some(flight);
         }
-        let mut numbers = Ranges::default();
-        for source in &in_flight.sources {
-            match source {
-                Source::Lane(id) => drop(self.lane.remove(*id)),
-                Source::Spool(from, to) => numbers.insert(*from, *to),
-                Source::Marker => {
-                    self.state.losses.remove(0);
-                    self.save_state(env);
-                }
+        self.let_go(flight, env);
+        None
+    }
+
+    /// The events of a body are sent another time. What the body alone had is lost: the spool made room for others.
+    pub(super) fn let_go(&mut self, flight: Flight, env: Env<'_>) {
+        for part in &flight.parts {
+            if part.spans.iter().any(|span| span.home == Home::Marker) {
+                self.books.not_told(&part.batch.key);
+            }
+            let lost: Vec<Span> = part.spans.iter().copied().filter(|span| span.home.is_body_alone()).collect();
+            self.drop_spans(DropReason::MaxBytes, part, &lost, env);
+        }
+    }
+
+    /// The answer to a body settles exactly its events.
+    fn answered(&mut self, part: &Part, rejected: &Rejected, env: Env<'_>) {
+        let events = u64::from(part.batch.events);
+        let too_old = u64::from(rejected.too_old).min(events);
+        let expired = (too_old + u64::from(rejected.expired)).min(events);
+        let too_new = events - u64::from(rejected.too_new).min(events - expired);
+        for (reason, from, to) in [
+            (DropReason::TooOld, 0, too_old),
+            (DropReason::PastRetention, too_old, expired),
+            (DropReason::TooNew, too_new, events),
+        ] {
+            if from < to {
+                let (count, word) = (to - from, reason.as_str());
+                log::warn!("CloudWatch Logs rejected {count} events for {}: {word}", part.batch.key.stream);
+                self.drop_spans(reason, part, &cut(&part.spans, from, to), env);
             }
         }
-        if !numbers.is_empty()
-            && let Some(spool) = self.storage.spool()
-            && let Err(error) = spool.settle(Outcome::Delivered, &numbers, env.disk).1
-        {
-            self.storage.give_up(&error, env);
-        }
-        self.collect_losses();
-    }
-
-    fn refuse(&mut self, in_flight: &mut InFlight, why: &str) {
-        if let Some(batch) = in_flight.parts.pop_front()
-            && !in_flight.sources.contains(&Source::Marker)
-        {
-            log::error!("{} events for {} are dropped: {why}", batch.events, batch.key.stream);
-            self.note_loss(DropReason::Refused, &batch.key, batch.events.into(), batch.first_ms, batch.last_ms);
-            in_flight.settled += u64::from(batch.events);
+        let delivered = self.settle(Outcome::Delivered, &cut(&part.spans, expired, too_new), env);
+        self.books.delivered(delivered);
+        if part.spans.iter().any(|span| span.home == Home::Marker) {
+            self.books.told(&part.batch.key);
+            self.save_state(env);
         }
     }
 
-    fn count_delivered(&mut self, events: u32, rejected: &Rejected, key: &StreamKey, times: (i64, i64)) {
-        let reasons = [
-            (DropReason::TooOld, rejected.too_old),
-            (DropReason::TooNew, rejected.too_new),
-            (DropReason::PastRetention, rejected.expired),
-        ];
-        let mut accepted = u64::from(events);
-        for (reason, count) in reasons {
-            if count > 0 {
-                let count = u64::from(count).min(accepted);
-                log::warn!("CloudWatch Logs rejected {count} events for {}: {}", key.stream, reason.as_str());
-                self.note_loss(reason, key, count, times.0, times.1);
-                accepted -= count;
-            }
+    /// Takes events out of wherever they lie; says how many there were, markers left out.
+    fn settle(&mut self, outcome: Outcome, spans: &[Span], env: Env<'_>) -> u64 {
+        let mut settled = self.lane.settle(&numbers(spans, Home::Lane));
+        settled += spans.iter().filter(|span| span.home.is_body_alone()).map(Span::len).sum::<u64>();
+        let mut in_spool = numbers(spans, Home::Spool);
+        in_spool.add(&numbers(spans, Home::Afloat));
+        if !in_spool.is_empty() {
+            settled += self.storage.settle(outcome, &in_spool, env);
+            self.collect_losses();
         }
-        self.counts.delivered += accepted;
+        settled
+    }
+
+    fn drop_spans(&mut self, reason: DropReason, part: &Part, spans: &[Span], env: Env<'_>) {
+        let dropped = self.settle(Outcome::Dropped, spans, env);
+        self.books.lost(reason, Some(&part.batch.key), dropped, (part.batch.first_ms, part.batch.last_ms));
+    }
+
+    fn refuse(&mut self, flight: &mut Flight, why: &str, env: Env<'_>) {
+        let Some(part) = flight.parts.pop_front() else { return };
+        if part.spans.iter().any(|span| span.home == Home::Marker) {
+            // A stream that cannot be told is not told for ever.
+            self.books.told(&part.batch.key);
+            return;
+        }
+        log::error!("{} events for {} are dropped: {why}", part.batch.events, part.batch.key.stream);
+        let spans = part.spans.clone();
+        self.drop_spans(DropReason::Refused, &part, &spans, env);
+    }
+
+    /// Events that can be delivered no more by our own look at the clock.
+    pub(super) fn drop_expired(&mut self, key: &Rc<StreamKey>, spans: &[Span], times: (i64, i64), env: Env<'_>) {
+        let dropped = self.settle(Outcome::Dropped, spans, env);
+        self.books.lost(DropReason::Expired, Some(key), dropped, times);
     }
 
     fn link_is_up(&mut self, env: Env<'_>) {
@@ -395,25 +340,73 @@ impl Agent {
         }
     }
 
-    /// With a clock that cannot be right no event is sent. AWS is asked for the time.
+    /// Weighs what answers said of the time.
+    fn hear(&mut self, env: Env<'_>) {
+        let before = self.time_standing(env);
+        let (mut moved, told_ms) = (false, self.keeper.told_ms());
+        for heard in self.shipper.take_heard() {
+            moved |= self.keeper.hear(heard, env.clock);
+        }
+        if moved {
+            let by_s = self.keeper.skew_ms().unwrap_or_default() / 1000;
+            log::info!("AWS's clock is {by_s} s ahead of ours: events that have not been sent are moved by it");
+        }
+        if moved || self.keeper.told_ms() != told_ms {
+            // So that what this process could not settle gets the same times after a kill, and after a power cut what it was told.
+            self.save_state(env);
+        }
+        self.note_time(before, moved, env);
+    }
+
+    /// How far the time is to be believed, and whether enough to drop something for its age.
+    pub(super) fn time_standing(&self, env: Env<'_>) -> (Standing, bool) {
+        (self.keeper.standing(env.clock), self.keeper.is_certain())
+    }
+
+    /// Tells a change, and looks again at what waited for the time.
+    pub(super) fn note_time(&mut self, before: (Standing, bool), moved: bool, env: Env<'_>) {
+        let now = self.time_standing(env);
+        if now.0 != before.0 {
+            log::info!("the clock is {} (it was {})", now.0.as_str(), before.0.as_str());
+        }
+        if now != before || moved {
+            self.look_again();
+        }
+    }
+
+    /// What nothing could be sent of may be sent now.
+    pub(super) fn look_again(&mut self) {
+        self.set_apart = Ranges::default();
+        self.lane.rejoin();
+    }
+
+    /// Nothing is sent with a clock that cannot be right, and nothing dropped by one that nobody confirmed. AWS is asked.
     fn ask_the_time(&mut self, env: Env<'_>) {
-        self.probe_due_ms = env.clock.monotonic_ms() + PROBE_MS;
-        if !self.held_logged {
-            self.held_logged = true;
+        self.question_not_before_ms = env.clock.monotonic_ms() + QUESTION_MS;
+        self.time_wanted = false;
+        let (was_asked, before_all) = (self.keeper.question(env.clock), self.time_standing(env));
+        if self.keeper.question(env.clock) == Some(Question::NoClock) && !self.held_logged {
             log::warn!(
                 "the clock cannot be right (before the release of this version); events wait until the time is known"
             );
         }
+        self.held_logged = true;
         let limits = Limits { total_ms: ATTEMPT_MS, stall_ms: STALL_MS };
-        self.shipper.ask_the_time(limits, certificate_time(&self.keeper, env), env);
+        // No answer says only that the link is down: a single answer that contradicts the clock is as doubtful as before.
+        if self.shipper.ask_the_time(limits, self.keeper.certificate_time(env.clock), env) == Some(false) {
+            let before = self.time_standing(env);
+            self.asked_in_vain = true;
+            self.keeper.answered_in_vain(env.clock);
+            self.note_time(before, false, env);
+        }
+        self.hear(env);
+        if was_asked.is_none() && self.keeper.question(env.clock).is_some() {
+            // The answer contradicts the clock and wants a second one; nothing is sent meanwhile.
+            self.question_not_before_ms = env.clock.monotonic_ms();
+        }
+        if self.time_standing(env) != before_all {
+            // What waited for the time waits no longer.
+            self.pace.backlog_not_before_ms = self.pace.backlog_not_before_ms.min(env.clock.monotonic_ms());
+        }
     }
-}
-
-/// Cuts the body that is being sent into two; false when it holds a single event.
-fn halve(parts: &mut VecDeque<crate::ship::Batch>) -> bool {
-    let Some((first, second)) = parts.front().and_then(crate::ship::Batch::split) else { return false };
-    parts.pop_front();
-    parts.push_front(second);
-    parts.push_front(first);
-    true
 }

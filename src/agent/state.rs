@@ -3,8 +3,7 @@
 //! It is written at start, at a clean stop, when the link goes down or comes back, and when events are lost; else at most
 //! daily. Lost or damaged, it costs the history of the counts and of the clock, never an event.
 
-use super::counts::{Counts, DropReason};
-use super::time::Boot;
+use crate::clock::Boot;
 use crate::env::{Disk, write_atomic};
 use crate::model::StreamKey;
 use miniserde::{Deserialize, Serialize, json};
@@ -12,19 +11,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Streams times reasons whose losses are told one by one; beyond that they are only counted.
-const LOSSES_MAX: usize = 1_000;
+/// A thousand losses with the longest names, escaped, come to less.
+const FILE_BYTES_MAX: u64 = 8 << 20;
 const FILE_NAME: &str = "state.json";
 
 /// The file's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// [`Counts::produced`]
+    /// Tells this directory's status file from another's.
+    pub id: Option<String>,
+    /// [`super::books::Counts::produced`]
     pub produced: u64,
-    /// [`Counts::delivered`]
+    /// [`super::books::Counts::delivered`]
     pub delivered: u64,
-    /// [`Counts::dropped`]
+    /// [`super::books::Counts::dropped`]
     pub dropped: BTreeMap<String, u64>,
     /// Losses whose marker events have not been delivered yet.
     pub losses: Vec<Loss>,
@@ -45,7 +45,7 @@ pub struct Loss {
     pub group: String,
     /// The log stream.
     pub stream: String,
-    /// [`DropReason::as_str`]
+    /// [`super::books::DropReason::as_str`]
     pub reason: String,
     /// How many.
     pub count: u64,
@@ -74,46 +74,6 @@ impl State {
     /// Replaces the file.
     pub fn save(&self, dir: &Path, disk: &dyn Disk) -> io::Result<()> {
         write_atomic(disk, &dir.join(FILE_NAME), json::to_string(self).as_bytes())
-    }
-
-    /// The counts in it.
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts { produced: self.produced, delivered: self.delivered, ..Counts::default() };
-        for (word, events) in &self.dropped {
-            counts.drop_events(DropReason::from_word(word).unwrap_or(DropReason::Removed), *events);
-        }
-        counts
-    }
-
-    /// Puts the counts into it.
-    pub fn set_counts(&mut self, counts: &Counts) {
-        self.produced = counts.produced;
-        self.delivered = counts.delivered;
-        self.dropped = counts.dropped.iter().map(|(reason, events)| (reason.as_str().to_owned(), *events)).collect();
-    }
-
-    /// Adds a loss to those that wait for their marker event. The first `frozen` of them are being told already and stay
-    /// as they are.
-    pub fn lose(&mut self, frozen: usize, key: &StreamKey, reason: DropReason, count: u64, from_ms: i64, to_ms: i64) {
-        let (group, stream, word) = (key.group.as_str(), key.stream.as_str(), reason.as_str());
-        let full = self.losses.len() >= LOSSES_MAX;
-        let mut open = self.losses.iter_mut().skip(frozen);
-        match open.find(|loss| loss.group == group && loss.stream == stream && loss.reason == word) {
-            Some(loss) => {
-                loss.count += count;
-                loss.from_ms = loss.from_ms.min(from_ms);
-                loss.to_ms = loss.to_ms.max(to_ms);
-            }
-            None if full => {}
-            None => self.losses.push(Loss {
-                group: group.to_owned(),
-                stream: stream.to_owned(),
-                reason: word.to_owned(),
-                count,
-                from_ms,
-                to_ms,
-            }),
-        }
     }
 }
 

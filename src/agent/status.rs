@@ -7,11 +7,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+/// No longer file is read.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
 /// All that the file says. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     /// promwatch's version.
     pub version: String,
+    /// The state directory that its counts belong to.
+    pub state_id: Option<String>,
     /// The process.
     pub pid: u32,
     /// When it started.
@@ -42,7 +47,7 @@ pub struct Status {
 
 /// produced = delivered + pending + dropped.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[allow(missing_docs)] // the words are explained in `counts.rs`
+#[allow(missing_docs)] // the words are explained in `books.rs`
 pub struct EventCounts {
     pub produced: u64,
     pub delivered: u64,
@@ -128,6 +133,10 @@ pub struct ClockStatus {
     pub standing: String,
     /// AWS's clock minus ours.
     pub skew_ms: Option<i64>,
+    /// Two answers of AWS agreed, or one with NTP: only then is anything of an earlier boot dropped for its age.
+    pub certain: bool,
+    /// Earlier boots with a backlog whose clock nobody confirmed: no age is known, bytes alone bound them.
+    pub boots_never_confirmed: u64,
 }
 
 /// Credentials.
@@ -153,6 +162,12 @@ pub struct DiskStatus {
 }
 
 impl Status {
+    /// Reads a status file; nothing where it is not one.
+    pub fn read(path: &Path, disk: &dyn Disk) -> Option<Self> {
+        let bytes = disk.read(path, FILE_BYTES_MAX).ok()?;
+        json::from_str(std::str::from_utf8(&bytes).ok()?).ok()
+    }
+
     /// Replaces the file. No sync: it lies in memory and is worthless after a power cut.
     pub fn write(&self, path: &Path, disk: &dyn Disk) -> io::Result<()> {
         let temporary = path.with_extension("tmp");

@@ -7,19 +7,26 @@
 //!      '---------------- tried again every 30 s -----------------------'
 //! ```
 //!
+//! A directory is more than its name: it may be removed, or another file system mounted over it, while the agent runs. So
+//! before anything is written, and every few seconds, it is looked at by device and inode ([`Storage::look`]). One that is
+//! another now is opened anew, under a lock of its own; what only the old one had is lost, counted and told.
+//!
 //! In memory the lane holds at most `memory_bytes`; the scrape goes on whatever the disk does. What is on the disk already
 //! can still be read and delivered meanwhile.
 
 use super::lane::LaneRecord;
+use super::restamp;
 use super::state::State;
-use crate::env::{Disk, Env, Lock, write_atomic};
+use crate::env::{Disk, Env, Lock, Stamp, write_atomic};
+use crate::model::Ranges;
 use crate::model::settings::BufferSettings;
-use crate::spool::{NewRecord, Recovery, Spool, SpoolError};
+use crate::spool::{Abandoned, FOLDER, NewRecord, Outcome, Recovery, Spool, SpoolError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 const RETRY_MS: u64 = 30_000;
 const BASELINES: &str = "baselines";
+const LOCK: &str = "lock";
 const BASELINES_BYTES_MAX: u64 = 64 << 20;
 
 /// The state directory, open or not.
@@ -27,10 +34,24 @@ pub struct Storage {
     settings: BufferSettings,
     spool: Option<Spool>,
     lock: Option<Lock>,
+    /// What was opened, by device and inode.
+    identity: Option<Identity>,
     failing: bool,
     retry_ms: u64,
     last_error: Option<(i64, String)>,
     unsynced_since_ms: Option<u64>,
+}
+
+/// The directory, the spool's folder in it, and the lock file; nothing for one that is not there.
+type Identity = [Option<(u64, u64)>; 3];
+
+fn identity(dir: &Path, disk: &dyn Disk) -> io::Result<Identity> {
+    let number = |path: &Path| match disk.stat(path) {
+        Ok(Stamp { device, inode, .. }) => Ok(Some((device, inode))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    };
+    Ok([number(dir)?, number(&dir.join(FOLDER))?, number(&dir.join(LOCK))?])
 }
 
 /// Why a state directory cannot be used at start.
@@ -72,6 +93,7 @@ impl Storage {
             settings: settings.clone(),
             spool: None,
             lock: None,
+            identity: None,
             failing: false,
             retry_ms: env.clock.monotonic_ms(),
             last_error: None,
@@ -81,12 +103,70 @@ impl Storage {
         Ok((storage, recovery))
     }
 
+    /// Looks whether the directory is still the one that was opened. If not, the spool and the lock are let go, and what the
+    /// spool leaves is given back; [`Storage::heal`] opens what is there now. A lock that alone was removed is taken again.
+    pub fn look(&mut self, env: Env<'_>) -> Option<Abandoned> {
+        let dir = self.settings.state_dir.clone()?;
+        self.lock.as_ref()?;
+        // A disk that fails says nothing of names.
+        let now = identity(&dir, env.disk).ok()?;
+        let [folder, spool, lock] = self.identity.replace(now).filter(|known| *known != now)?;
+        let same = now[0] == folder && (spool.is_none() || now[1] == spool);
+        let mut left = Abandoned::default();
+        let text = if !same {
+            left = self.spool.take().map(Spool::abandon).unwrap_or_default();
+            if now[0].is_none() {
+                "it was removed"
+            } else {
+                "another directory has its name, or that of its buffer, now"
+            }
+        } else if now[2] == lock {
+            // The spool has made its folder.
+            return None;
+        } else {
+            match env.disk.lock(&dir.join(LOCK)) {
+                Ok(Some(lock)) => {
+                    log::warn!("{}: the lock was removed and is taken again", dir.display());
+                    self.lock = Some(lock);
+                    self.identity = identity(&dir, env.disk).ok();
+                    return None;
+                }
+                Ok(None) => "its lock was removed, and another promwatch has taken it",
+                Err(_) => {
+                    // Tried again with the next look.
+                    self.identity = Some([folder, spool, lock]);
+                    return None;
+                }
+            }
+        };
+        log::error!("the state directory {} is gone: {text}", dir.display());
+        self.last_error = Some((env.clock.wall_ms(), format!("{}: {text}", dir.display())));
+        // What another process has taken is its to deliver and to count.
+        self.spool = None;
+        self.lock = None;
+        self.identity = None;
+        self.unsynced_since_ms = None;
+        self.retry_ms = env.clock.monotonic_ms();
+        Some(left)
+    }
+
+    /// Whether the directory is ours: held by our lock.
+    pub fn is_ours(&self) -> bool {
+        self.lock.is_some() || self.settings.state_dir.is_none()
+    }
+
     /// Tries again to open the directory when it is time.
     pub fn heal(&mut self, env: Env<'_>) -> Option<Recovery> {
         if self.spool.is_some() || self.settings.state_dir.is_none() || env.clock.monotonic_ms() < self.retry_ms {
             return None;
         }
-        self.reopen(env).ok().flatten()
+        match self.reopen(env) {
+            Ok(recovery) => recovery,
+            Err(OpenError::InUse) => {
+                self.fail("another promwatch has taken the state directory", env);
+                None
+            }
+        }
     }
 
     fn reopen(&mut self, env: Env<'_>) -> Result<Option<Recovery>, OpenError> {
@@ -97,15 +177,16 @@ impl Storage {
             return Ok(None);
         }
         if self.lock.is_none() {
-            match env.disk.lock(&dir.join("lock")) {
+            match env.disk.lock(&dir.join(LOCK)) {
                 Ok(Some(lock)) => self.lock = Some(lock),
                 Ok(None) => return Err(OpenError::InUse),
                 Err(error) => {
-                    self.fail(&format!("{}: {error}", dir.join("lock").display()), env);
+                    self.fail(&format!("{}: {error}", dir.join(LOCK).display()), env);
                     return Ok(None);
                 }
             }
         }
+        self.identity = identity(&dir, env.disk).ok();
         match Spool::open(&dir, &self.settings, env.disk) {
             Ok((spool, recovery)) => {
                 self.works();
@@ -174,19 +255,25 @@ impl Storage {
         self.spool.is_some() && (!self.failing || now_ms >= self.retry_ms)
     }
 
-    /// Appends a record.
-    pub fn append(&mut self, record: &LaneRecord, confirmed: bool, env: Env<'_>) -> Appended {
+    /// Appends a record. `delta_ms` is what its times are off where the clock is `confirmed`.
+    pub fn append(&mut self, record: &LaneRecord, confirmed: bool, delta_ms: i64, env: Env<'_>) -> Appended {
         if !self.usable(env.clock.monotonic_ms()) {
             return Appended::NotNow;
         }
         let Some(spool) = self.spool.as_mut() else { return Appended::NotNow };
+        // A record says that its clock was confirmed only with times that are: they are moved before, where they have to be.
+        let mut moved = Vec::new();
+        if delta_ms != 0 {
+            moved.clone_from(&record.events);
+            moved.iter_mut().for_each(|event| restamp::shift(event, delta_ms));
+        }
         let new = NewRecord {
             key: &record.key,
             boot_id: env.clock.boot_id(),
             monotonic_ms: record.monotonic_ms,
-            wall_ms: record.wall_ms,
+            wall_ms: record.wall_ms + delta_ms,
             clock_confirmed: confirmed,
-            events: &record.events,
+            events: if delta_ms == 0 { &record.events } else { &moved },
         };
         match spool.append(&new, env.disk) {
             Ok(sequence) => {
@@ -201,6 +288,18 @@ impl Storage {
                 Appended::NotNow
             }
         }
+    }
+
+    /// Settles events of the spool; how many of them were pending. The note of it is synced within `sync_interval`, so that a power
+    /// cut repeats no more than that of a drain.
+    pub fn settle(&mut self, outcome: Outcome, numbers: &Ranges, env: Env<'_>) -> u64 {
+        let Some(spool) = self.spool.as_mut() else { return 0 };
+        let (events, written) = spool.settle(outcome, numbers, env.disk);
+        self.unsynced_since_ms.get_or_insert(env.clock.monotonic_ms());
+        if let Err(error) = written {
+            self.give_up(&error, env);
+        }
+        events
     }
 
     /// Makes everything appended so far durable. False: the disk failed.

@@ -6,13 +6,14 @@
 //! and a second `send` of the same file finds everything delivered already.
 
 use super::{Args, EXIT_CONFIG, EXIT_FAILED, EXIT_IN_USE, EXIT_OK, Lines, Select, load_or_log, say};
-use crate::agent::counts::DropReason;
+use crate::agent::books::{Books, DropReason};
 use crate::agent::state::State;
 use crate::agent::{Agent, OpenError};
 use crate::env::{Clock as _, Disk as _, Env, Lock, RealClock, RealDisk, RealNet, Signals};
+use crate::model::Ranges;
 use crate::model::settings::BufferSettings;
 use crate::spool::export::{self, Filter};
-use crate::spool::{Outcome, Ranges, Recovery, Spool, SpoolError, reader};
+use crate::spool::{Outcome, Recovery, Spool, SpoolError, reader};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -222,21 +223,19 @@ fn open(dir: &Path) -> Result<(Spool, State), Failure> {
 
 /// What was found lost is told only once: it is counted here, the agent's next start will not hear of it.
 fn count_losses(state: &mut State, recovery: &Recovery) {
-    let mut counts = state.counts();
-    for loss in &recovery.losses {
-        crate::agent::note_loss_of_spool(&mut counts, state, loss);
-    }
-    state.set_counts(&counts);
+    let mut books = Books::open(state, None).0;
+    recovery.losses.iter().for_each(|loss| books.lost_by_spool(loss));
+    books.keep_in(state);
 }
 
 /// Closes the spool and keeps the books: produced = delivered + pending + dropped.
 fn close(spool: Spool, state: &mut State, dir: &Path, reason: DropReason, events: u64) -> Result<(), Failure> {
     let pending = spool.pending().events;
     spool.close(&RealDisk)?;
-    let mut counts = state.counts();
-    counts.drop_events(reason, events);
-    counts.settle(pending);
-    state.set_counts(&counts);
+    let mut books = Books::open(state, None).0;
+    books.lost(reason, None, events, (0, 0));
+    books.settle(pending);
+    books.keep_in(state);
     state.save(dir, &RealDisk)?;
     Ok(())
 }

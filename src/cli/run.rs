@@ -10,8 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-/// How long a clean stop may go on sending.
-const STOP_MS: u64 = 3_000;
+/// How long a clean stop may take to send, the answer to the last body included. The unit's `TimeoutStopSec` is longer.
+const STOP_MS: u64 = 10_000;
+/// So much of it is left when the body in flight has used it up waiting for its answer.
+const STOP_LEAST_MS: u64 = 3_000;
 
 pub(super) fn run(args: &Args) -> u8 {
     let signals = match Signals::install() {
@@ -45,13 +47,16 @@ pub(super) fn run(args: &Args) -> u8 {
     notifier.widen_watchdog(longest_ms);
     notifier.ready();
     let stop = signals.stop_flag();
-    let mut told_ms = 0;
+    let (mut told_ms, mut used_ms) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         if signals.take_reload() {
             reload(args, &mut agent, &notifier, env);
         }
+        let began_ms = clock.monotonic_ms();
         let wakeup = agent.poll(env);
         let now_ms = clock.monotonic_ms();
+        // What the signal met may have waited its whole time for an answer.
+        used_ms = if stop.load(Ordering::Relaxed) { now_ms - began_ms } else { 0 };
         if let Some(watchdog_ms) = notifier.watchdog_ms {
             // Fed by units of work, not by a timer: a loop that is stuck is started again.
             if now_ms >= told_ms + watchdog_ms.min(5_000) || told_ms == 0 {
@@ -73,7 +78,8 @@ pub(super) fn run(args: &Args) -> u8 {
     log::info!("promwatch stops");
     // The flag ends requests under way; the last ones of a clean stop have a deadline of their own.
     stop.store(false, Ordering::SeqCst);
-    agent.stop(clock.monotonic_ms() + STOP_MS, env);
+    let left_ms = STOP_MS.saturating_sub(used_ms).max(STOP_LEAST_MS);
+    agent.stop(clock.monotonic_ms() + left_ms, env);
     EXIT_OK
 }
 

@@ -89,6 +89,12 @@ pub(super) fn describe(status: &Status) -> Lines {
         time(", the oldest of ", backlog.oldest_ms),
         backlog.memory_events
     ));
+    if status.clock.boots_never_confirmed > 0 {
+        out.line(format_args!(
+            "          some of it is of {} earlier boots whose clock nobody confirmed: its age is not known, max_bytes alone bounds it",
+            status.clock.boots_never_confirmed
+        ));
+    }
     for upstream in &status.upstreams {
         let standing = match upstream.up {
             Some(true) => "up",
@@ -108,7 +114,8 @@ pub(super) fn describe(status: &Status) -> Lines {
     let source = credentials.source.as_deref().unwrap_or("none");
     out.line(format_args!("credentials {source}{}", time(", valid until ", credentials.expires_ms)));
     let skew = status.clock.skew_ms.map_or(String::new(), |ms| format!(", AWS is {ms} ms ahead"));
-    out.line(format_args!("clock     {}{skew}", status.clock.standing));
+    let twice = if status.clock.certain { " twice" } else { "" };
+    out.line(format_args!("clock     {}{twice}{skew}", status.clock.standing));
     let dir = status.disk.dir.as_deref().unwrap_or("");
     out.line(format_args!("buffer    {}{}{dir}", status.disk.buffer, if dir.is_empty() { "" } else { " " }));
     if let (Some(error), Some(ms)) = (&status.disk.last_error, status.disk.last_error_ms) {

@@ -2,7 +2,7 @@
 
 use crate::model::{Labels, MetricType};
 use siphasher::sip128::{Hasher128, SipHasher13};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// A label set or a series, hashed.
 ///
@@ -11,20 +11,42 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// falsify figures that it could have falsified on its page.
 pub(super) type Key = [u64; 2];
 
-/// A hash map over [`Key`]s, which need no further hashing.
-pub(super) type KeyMap<V> = std::collections::HashMap<Key, V, BuildHasherDefault<KeyHasher>>;
+/// A hash map over [`Key`]s.
+pub(super) type KeyMap<V> = std::collections::HashMap<Key, V, Seed>;
 
-/// Takes a part of the key as its hash.
-#[derive(Default)]
-pub(super) struct KeyHasher(u64);
+/// A secret of each map: the key of [`Key`]s is known, so an exporter could work out series that all fall into one slot of
+/// a table which took a part of them as it is.
+#[derive(Clone, Copy)]
+pub(super) struct Seed(u64);
+
+impl Default for Seed {
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher().finish() | 1)
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = KeyHasher;
+
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher { state: self.0, seed: self.0 }
+    }
+}
+
+/// Folds the parts of a key, which are spread well already, with the seed.
+pub(super) struct KeyHasher {
+    state: u64,
+    seed: u64,
+}
 
 impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {
-        self.0
+        self.state
     }
 
     fn write_u64(&mut self, part: u64) {
-        self.0 ^= part;
+        let product = u128::from(self.state ^ part) * u128::from(self.seed);
+        self.state = (product >> 64) as u64 ^ product as u64;
     }
 
     fn write_usize(&mut self, _length: usize) {}
@@ -33,7 +55,7 @@ impl Hasher for KeyHasher {
         for chunk in bytes.chunks(8) {
             let mut part = [0; 8];
             part[..chunk.len()].copy_from_slice(chunk);
-            self.0 ^= u64::from_le_bytes(part);
+            self.write_u64(u64::from_le_bytes(part));
         }
     }
 }
@@ -77,6 +99,16 @@ mod tests {
         let labels = Labels::from_pairs([("__name__", "c_total"), ("job", "node"), ("prom_metric_type", "x")]);
         let key = of_series(of_target("t"), of_labels(&labels, "", MetricType::Counter), "c_total");
         assert_eq!(key, [8_420_049_856_747_158_537, 255_672_646_321_403_880]);
+    }
+
+    #[test]
+    fn keys_that_were_made_to_collide_are_spread_by_the_seed() {
+        // Their halves cancel each other out, or differ in high bits only.
+        for key in [(|n| [n, n]) as fn(u64) -> Key, |n| [n << 40, n << 40 ^ 7], |n| [0, n << 32]] {
+            let seed = Seed::default();
+            let slots: std::collections::BTreeSet<u64> = (1..=4_096).map(|n| seed.hash_one(key(n)) & 0xfff).collect();
+            assert!(slots.len() > 2_000, "{} of 4096 slots", slots.len());
+        }
     }
 
     #[test]

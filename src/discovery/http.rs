@@ -68,6 +68,8 @@ impl List {
                 route: &route,
                 limits: Limits { total_ms: total_ms.saturating_sub(spent_ms).max(1), ..limits },
                 certificate_time: CertificateTime::Clock,
+                new_connection: false,
+                stop_grace_ms: Request::STOP_GRACE_MS,
             };
             env.net.exchange(&request, &mut |head, piece| {
                 refused = unfit(head).or_else(|| {

@@ -139,6 +139,8 @@ fn fetch(
         route: &route,
         limits,
         certificate_time: CertificateTime::Clock,
+        new_connection: false,
+        stop_grace_ms: Request::STOP_GRACE_MS,
     };
     let mut body = Vec::new();
     let exchange = env.net.exchange(&request, &mut |_, piece| {

@@ -72,6 +72,7 @@ impl Disk for RealDisk {
                 .saturating_mul(1000)
                 .saturating_add(i64::try_from(figures.st_mtime_nsec / 1_000_000).unwrap_or(0)),
             inode: figures.st_ino,
+            device: figures.st_dev,
             is_dir: FileType::from_raw_mode(figures.st_mode).is_dir(),
         })
     }

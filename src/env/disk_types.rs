@@ -98,6 +98,8 @@ pub struct Stamp {
     pub modified_ms: i64,
     /// The inode's number.
     pub inode: u64,
+    /// The file system that it lies on; with the inode it tells a file or folder from another of the same name.
+    pub device: u64,
     /// Whether it is a folder.
     pub is_dir: bool,
 }

@@ -36,6 +36,15 @@ pub struct Request<'a> {
     pub limits: Limits,
     /// The time that certificates are judged by.
     pub certificate_time: CertificateTime,
+    /// Take no connection that was kept: what is asked must not come from where the last answer came from.
+    pub new_connection: bool,
+    /// How long the call may go on after a signal to stop, milliseconds.
+    pub stop_grace_ms: u64,
+}
+
+impl Request<'_> {
+    /// What a call may take after a signal to stop where nobody needs its end: an answer that is on its way still arrives.
+    pub const STOP_GRACE_MS: u64 = 1_000;
 }
 
 /// How a host is reached.
@@ -97,6 +106,8 @@ pub struct Exchange {
     pub body_bytes: u64,
     /// From the first byte to the last, in milliseconds.
     pub duration_ms: u64,
+    /// The connection was made for this request.
+    pub new_connection: bool,
 }
 
 /// An answer of the name servers.

@@ -117,6 +117,8 @@ impl Scraper {
             route: &route,
             limits: Limits { total_ms: timeout_ms.saturating_sub(spent_ms).max(1), ..limits },
             certificate_time: CertificateTime::Clock,
+            new_connection: false,
+            stop_grace_ms: Request::STOP_GRACE_MS,
         };
         let deadline = Deadline { clock: env.clock, at_ms: started_ms.saturating_add(timeout_ms) };
         let mut intake = Intake::Waiting(collector, deadline);

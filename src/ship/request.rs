@@ -9,6 +9,8 @@ use std::ops::ControlFlow;
 
 /// No answer that we understand is longer.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// How long a clean stop waits for the answer to a request that is on its way.
+pub(super) const STOP_GRACE_MS: u64 = 10_000;
 /// The service's mark on every answer; one without it is somebody else's.
 const REQUEST_ID: &str = "x-amzn-requestid";
 
@@ -19,6 +21,8 @@ pub(super) struct Wire<'a> {
     pub(super) region: &'a str,
     pub(super) limits: Limits,
     pub(super) certificate_time: CertificateTime,
+    /// Ask over a connection of its own.
+    pub(super) new_connection: bool,
     pub(super) env: Env<'a>,
 }
 
@@ -72,16 +76,16 @@ impl Wire<'_> {
         // Proxies change it, so it is not signed.
         all.push(("user-agent".to_owned(), self.user_agent.to_owned()));
         let sent_ms = self.env.clock.monotonic_ms();
-        let (head, body) = self.exchange("POST", &endpoint.url, &all, body, self.certificate_time)?;
+        let (head, body, new_connection) = self.exchange("POST", &endpoint.url, &all, body, self.certificate_time)?;
         let answer = Answer { head, body, signed_ms };
         if answer.is_of_service() {
-            clock.learn(&answer.head, sent_ms, self.env.clock.monotonic_ms());
+            clock.learn(&answer.head, sent_ms, self.env.clock.monotonic_ms(), new_connection);
         }
         Ok(answer)
     }
 
     /// Asks for nothing but `Date`, without credentials, from a host whose certificate is judged by `certificate_time`. True when
-    /// the time was learnt.
+    /// the time was learnt: the answer is the service's by its request id, or by a certificate.
     pub(super) fn ask_date(
         &self,
         endpoint: &Endpoint,
@@ -91,8 +95,9 @@ impl Wire<'_> {
         let headers =
             [("host".to_owned(), endpoint.host.clone()), ("user-agent".to_owned(), self.user_agent.to_owned())];
         let sent_ms = self.env.clock.monotonic_ms();
-        let (head, _) = self.exchange("GET", &endpoint.url, &headers, &[], certificate_time)?;
-        Ok(clock.learn(&head, sent_ms, self.env.clock.monotonic_ms()))
+        let (head, _, new_connection) = self.exchange("GET", &endpoint.url, &headers, &[], certificate_time)?;
+        let of_service = head.header(REQUEST_ID).is_some() || endpoint.url.starts_with("https://");
+        Ok(of_service && clock.learn(&head, sent_ms, self.env.clock.monotonic_ms(), new_connection))
     }
 
     fn exchange(
@@ -102,8 +107,18 @@ impl Wire<'_> {
         headers: &[(String, String)],
         body: &[u8],
         certificate_time: CertificateTime,
-    ) -> Result<(Head, Vec<u8>), NoAnswer> {
-        let request = Request { method, url, headers, body, route: self.route, limits: self.limits, certificate_time };
+    ) -> Result<(Head, Vec<u8>, bool), NoAnswer> {
+        let request = Request {
+            method,
+            url,
+            headers,
+            body,
+            route: self.route,
+            limits: self.limits,
+            certificate_time,
+            new_connection: self.new_connection,
+            stop_grace_ms: STOP_GRACE_MS,
+        };
         let mut answer = Vec::new();
         let exchange = self.env.net.exchange(&request, &mut |_, piece| {
             if answer.len() + piece.len() > MAX_ANSWER_BYTES {
@@ -112,6 +127,7 @@ impl Wire<'_> {
             answer.extend_from_slice(piece);
             ControlFlow::Continue(())
         });
-        Ok((exchange.map_err(NoAnswer::Net)?.head, answer))
+        let exchange = exchange.map_err(NoAnswer::Net)?;
+        Ok((exchange.head, answer, exchange.new_connection))
     }
 }

@@ -10,6 +10,7 @@ use super::endpoint::{self, Endpoint};
 use super::request::{NoAnswer, Wire};
 use super::skew::ServiceClock;
 use super::status::{Trouble, UploadStatus};
+use crate::clock::Heard;
 use crate::env::{CertificateTime, Clock, Env, Limits, NetErrorKind, Route};
 use crate::model::StreamKey;
 use crate::model::settings::UploadSettings;
@@ -20,6 +21,9 @@ use std::rc::Rc;
 const FORGET_HELD_MS: u64 = 600_000;
 /// From this skew on, certificates are judged by the service's clock.
 const CERTIFICATE_SKEW_MS: u64 = 60_000;
+/// So many steps may lead to the next for one batch: a chain of roles, a date, a correction, a group and a stream come to
+/// less than half of it. An answer that leads to the same question again must not keep us asking.
+const STEPS_MAX: u32 = 24;
 /// Without a region or an endpoint nothing changes until the settings do.
 const NO_ENDPOINT_MS: u64 = 60_000;
 
@@ -58,6 +62,14 @@ pub struct Shipper {
     route: Route,
     user_agent: String,
     clock: ServiceClock,
+    /// The next request goes over a connection of its own.
+    new_connection: bool,
+    /// The last request for a batch went out, and nobody knows whether the batch was stored.
+    uncertain: bool,
+    /// Steps that led to others, without an end.
+    steps: u32,
+    /// No refused stream is tried again before, on the clock since boot.
+    held_turn_ms: u64,
     credentials: Credentials,
     backoff: Backoff,
     held: BTreeMap<Rc<StreamKey>, Backoff>,
@@ -137,6 +149,10 @@ impl Shipper {
             route,
             user_agent,
             clock: ServiceClock::default(),
+            new_connection: false,
+            uncertain: false,
+            steps: 0,
+            held_turn_ms: 0,
             credentials: Credentials::new(&settings),
             settings,
             backoff: Backoff::default(),
@@ -168,6 +184,46 @@ impl Shipper {
     /// Does the next thing for this batch: at most one HTTP exchange within `limits`. `certificate_time` is what certificates are
     /// judged by until an answer has told the time.
     pub fn step(&mut self, batch: &Batch, limits: Limits, certificate_time: CertificateTime, env: Env<'_>) -> Step {
+        self.uncertain = false;
+        let step = self.next(batch, limits, certificate_time, env);
+        self.steps = if step == Step::Progress { self.steps + 1 } else { 0 };
+        if self.steps < STEPS_MAX {
+            return step;
+        }
+        self.steps = 0;
+        let work = Work { batch, limits, certificate_time, env, boot_ms: env.clock.monotonic_ms() };
+        let last = self.last_error.as_ref().map_or("", |(text, _)| text).to_owned();
+        self.wait(
+            &work,
+            Trouble::Refused,
+            Pace::Refusal,
+            Asked::default(),
+            &format!("the answers lead in a circle: {last}"),
+        )
+    }
+
+    /// Whether the batch of the last step may have been stored although nobody said so: the request went out and no answer, or
+    /// none that tells, came back. It must be sent again byte for byte.
+    pub fn uncertain(&self) -> bool {
+        self.uncertain
+    }
+
+    /// What the service's clock showed in the answers since the last call.
+    pub fn take_heard(&mut self) -> Vec<Heard> {
+        self.clock.take_heard()
+    }
+
+    /// The next step does not wait for the end of a pause: for the last try of a clean stop.
+    pub fn hurry(&mut self) {
+        self.backoff.until_ms = 0;
+    }
+
+    /// The next request goes over a connection of its own, so that its `Date` may confirm an earlier one.
+    pub fn use_new_connection(&mut self) {
+        self.new_connection = true;
+    }
+
+    fn next(&mut self, batch: &Batch, limits: Limits, certificate_time: CertificateTime, env: Env<'_>) -> Step {
         match batch.broken {
             Some(Broken::Stream(reason)) => return Step::Drop { reason: reason.to_owned() },
             Some(Broken::Event(reason)) => return split_or_drop(batch, reason),
@@ -214,10 +270,10 @@ impl Shipper {
     }
 
     /// Learns the service's time from an answer to nothing, without credentials: for a machine whose clock cannot be right.
-    /// The certificate is judged by `certificate_time`; if only its dates stand in the way, by chain and name. True when the
-    /// time was learnt.
-    pub fn ask_the_time(&mut self, limits: Limits, certificate_time: CertificateTime, env: Env<'_>) -> bool {
-        let Ok(endpoint) = self.logs.clone() else { return false };
+    /// The certificate is judged by `certificate_time`; if only its dates stand in the way, by chain and name. Always over a
+    /// connection of its own. True when the time was learnt, false when the answer says nothing of it; nothing without an answer.
+    pub fn ask_the_time(&mut self, limits: Limits, certificate_time: CertificateTime, env: Env<'_>) -> Option<bool> {
+        let endpoint = self.logs.clone().ok()?;
         for certificate_time in [certificate_time, CertificateTime::AnyTime] {
             let wire = Wire {
                 route: &self.route,
@@ -225,19 +281,25 @@ impl Shipper {
                 region: self.settings.region.as_deref().unwrap_or_default(),
                 limits,
                 certificate_time,
+                new_connection: true,
                 env,
             };
             match wire.ask_date(&endpoint, certificate_time, &mut self.clock) {
-                Ok(learnt) => return learnt,
+                Ok(learnt) => return Some(learnt),
                 Err(NoAnswer::Net(error)) if error.kind == NetErrorKind::CertificateDates => {}
                 Err(NoAnswer::Net(error)) => {
                     self.note(Trouble::Offline, format!("asking for the time: {error}"), env.clock);
-                    return false;
+                    return None;
                 }
-                Err(NoAnswer::Unsigned(_)) => return false,
+                Err(NoAnswer::Unsigned(_)) => return None,
             }
         }
-        false
+        None
+    }
+
+    /// The time that the next request is signed for, milliseconds since 1970.
+    pub fn now_ms(&self, clock: &dyn Clock) -> i64 {
+        self.clock.now_ms(clock)
     }
 
     /// Nothing is worth trying before this time since boot, in milliseconds.
@@ -286,6 +348,7 @@ impl Shipper {
     /// What a request needs. Certificates are judged by the service's clock where ours is known to be wrong.
     fn wire<'a>(
         clock: &ServiceClock,
+        new_connection: bool,
         (settings, route, user_agent): (&'a UploadSettings, &'a Route, &'a str),
         work: &Work<'a>,
     ) -> Wire<'a> {
@@ -301,12 +364,14 @@ impl Shipper {
             region: settings.region.as_deref().unwrap_or_default(),
             limits: work.limits,
             certificate_time,
+            new_connection,
             env: work.env,
         }
     }
 
     fn learn_date(&mut self, work: &Work<'_>, endpoint: &Endpoint) -> Step {
-        let wire = Self::wire(&self.clock, (&self.settings, &self.route, &self.user_agent), work);
+        let new_connection = std::mem::take(&mut self.new_connection);
+        let wire = Self::wire(&self.clock, new_connection, (&self.settings, &self.route, &self.user_agent), work);
         match wire.ask_date(endpoint, CertificateTime::AnyTime, &mut self.clock) {
             Ok(true) => Step::Progress,
             Ok(false) => self.wait(work, Trouble::Offline, Pace::Outage, Asked::default(), "the answer holds no Date"),
@@ -321,7 +386,8 @@ impl Shipper {
             Err(text) => return self.wait(work, Trouble::NoEndpoint, Pace::Refusal, Asked::default(), &text),
         };
         let body = sts::assume_role_body(role, self.settings.role_session_name.as_deref());
-        let wire = Self::wire(&self.clock, (&self.settings, &self.route, &self.user_agent), work);
+        let new_connection = std::mem::take(&mut self.new_connection);
+        let wire = Self::wire(&self.clock, new_connection, (&self.settings, &self.route, &self.user_agent), work);
         let headers = [("content-type", sts::CONTENT_TYPE)];
         let answer = match wire.post(&endpoint, "sts", &headers, body.as_bytes(), with, &mut self.clock) {
             Ok(answer) => answer,
@@ -340,8 +406,12 @@ impl Shipper {
             return match sts::keys(&answer.body) {
                 Some(keys) => {
                     self.clock_corrected = false;
-                    self.credentials.assumed(index, keys, self.clock.now_ms(work.env.clock));
-                    Step::Progress
+                    let now_ms = self.clock.now_ms(work.env.clock);
+                    if self.credentials.assumed(index, keys, work.env.clock.monotonic_ms(), now_ms) {
+                        return Step::Progress;
+                    }
+                    let text = format!("{what}: the answer's keys have expired already: is the clock of STS right?");
+                    self.wait(work, Trouble::Refused, Pace::Refusal, Asked::default(), &text)
                 }
                 None => self.wait(work, Trouble::Offline, Pace::Outage, Asked::default(), &not_of_service(&what)),
             };
@@ -373,7 +443,8 @@ impl Shipper {
             Some(Stage::Stream | Stage::StreamOfNewGroup) => Operation::CreateLogStream,
             Some(Stage::Group) => Operation::CreateLogGroup,
         };
-        let wire = Self::wire(&self.clock, (&self.settings, &self.route, &self.user_agent), work);
+        let new_connection = std::mem::take(&mut self.new_connection);
+        let wire = Self::wire(&self.clock, new_connection, (&self.settings, &self.route, &self.user_agent), work);
         let mut headers = vec![
             ("content-type", "application/x-amz-json-1.1"),
             ("x-amz-target", operation.target()),
@@ -398,11 +469,20 @@ impl Shipper {
                 self.succeeded(work, operation, &answer)
             }
             Ok(answer) if answer.head.status == 200 => {
+                self.uncertain = operation == Operation::PutLogEvents;
                 let text = not_of_service(operation.name());
                 self.wait(work, Trouble::Offline, Pace::Outage, Asked::default(), &text)
             }
-            Ok(answer) => self.refused(work, operation, &answer),
-            Err(error) => self.no_answer(work, endpoint, operation.name(), error),
+            Ok(answer) => {
+                // A server, or a gateway, that failed may have stored it before.
+                self.uncertain = operation == Operation::PutLogEvents && answer.head.status >= 500;
+                self.refused(work, operation, &answer)
+            }
+            Err(error) => {
+                let sent = matches!(&error, NoAnswer::Net(error) if error.sent);
+                self.uncertain = operation == Operation::PutLogEvents && sent;
+                self.no_answer(work, endpoint, operation.name(), error)
+            }
         }
     }
 }

@@ -1,8 +1,11 @@
-//! What the service's clock shows, learnt from the `Date` of its answers.
+//! What the service's clock shows, learnt from the `Date` of its answers: the time that signatures are made for.
 //!
+//! A signature for a wrong time is refused, which does no harm, so the last answer is believed here. What events are moved
+//! by and what is dropped for its age asks for more ([`crate::clock`]); it is handed every `Date` as evidence.
 //! The algorithm is the one the AWS SDKs share (their `clock-skew-test-cases.json` is the test). Ours keeps the difference to
 //! the time since boot instead of wall time, so that a step of the wall clock does not spoil what was learnt.
 
+use crate::clock::Heard;
 use crate::env::{Clock, Head};
 use std::time::UNIX_EPOCH;
 
@@ -12,13 +15,23 @@ const REFUSED_FOR_SKEW_MS: u64 = 4 * 60_000;
 const TRUSTED_EXCHANGE_MS: u64 = 15 * 60_000;
 
 /// The service's clock.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ServiceClock {
     /// Service time minus time since boot, once an answer told it.
     ahead_of_boot_ms: Option<i64>,
+    /// What answers said since the last [`ServiceClock::take_heard`].
+    heard: Vec<Heard>,
 }
 
+/// More answers than one step can bring.
+const HEARD_MAX: usize = 8;
+
 impl ServiceClock {
+    /// The evidence of all answers since the last call.
+    pub(super) fn take_heard(&mut self) -> Vec<Heard> {
+        std::mem::take(&mut self.heard)
+    }
+
     /// The time by the service's clock, or wall time until an answer told better.
     pub(super) fn now_ms(&self, clock: &dyn Clock) -> i64 {
         match self.ahead_of_boot_ms {
@@ -35,7 +48,7 @@ impl ServiceClock {
 
     /// Takes the time from an answer to a request that was sent and answered at these times since boot. Answers from a cache,
     /// without `Date`, or after too long teach nothing.
-    pub(super) fn learn(&mut self, head: &Head, sent_ms: u64, received_ms: u64) -> bool {
+    pub(super) fn learn(&mut self, head: &Head, sent_ms: u64, received_ms: u64, new_connection: bool) -> bool {
         let took_ms = received_ms.saturating_sub(sent_ms);
         if head.header("age").is_some() || took_ms > TRUSTED_EXCHANGE_MS {
             return false;
@@ -43,6 +56,9 @@ impl ServiceClock {
         let date = head.header("date").and_then(|text| httpdate::parse_http_date(text).ok());
         let Some(since_1970) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) else { return false };
         let Ok(service_ms) = i64::try_from(since_1970.as_millis()) else { return false };
+        if self.heard.len() < HEARD_MAX {
+            self.heard.push(Heard::between(service_ms, sent_ms, received_ms, new_connection));
+        }
         self.ahead_of_boot_ms = Some(service_ms.saturating_sub_unsigned(sent_ms.saturating_add(took_ms / 2)));
         true
     }
@@ -123,7 +139,7 @@ mod tests {
                     let headers = attempt["response"]["headers"].as_object().unwrap();
                     let headers =
                         headers.iter().map(|(n, v)| (n.to_lowercase(), v.as_str().unwrap().to_owned())).collect();
-                    let learnt = service.learn(&Head { status: 0, headers }, sent_ms, machine.monotonic_ms());
+                    let learnt = service.learn(&Head { status: 0, headers }, sent_ms, machine.monotonic_ms(), false);
                     if let Some(code) = attempt["response"]["errorCode"].as_str() {
                         assert!(["InvalidSignatureException", "RequestTimeTooSkewed"].contains(&code), "{name}");
                         let again = learnt && service.explains_refusal(signed_ms, &machine);
@@ -141,7 +157,7 @@ mod tests {
     fn a_step_of_the_wall_clock_does_not_spoil_what_was_learnt() {
         let (machine, mut service) = (machine(), ServiceClock::default());
         let date = [("date".to_owned(), "Thu, 01 Jan 2026 00:00:00 GMT".to_owned())].to_vec();
-        assert!(service.learn(&Head { status: 200, headers: date }, 900, 1100));
+        assert!(service.learn(&Head { status: 200, headers: date }, 900, 1100, true));
         let true_ms = service.now_ms(&machine);
         assert_eq!(true_ms, 1_767_225_600_000);
         machine.wall_step_ms.set(86_400_000);

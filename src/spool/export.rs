@@ -6,7 +6,6 @@
 
 use super::journal::{self, Journal, Read};
 use super::queue::{decode_frame, describe, take_shapes};
-use super::ranges::Ranges;
 use super::reader;
 use super::shape::Templates;
 use super::streams::Streams;
@@ -18,6 +17,7 @@ use super::writer::Encoder;
 use super::{FOLDER, NewRecord, RecordMeta, Spool, SpoolError, SpoolRecord};
 use crate::env::{Disk, DiskFile};
 use crate::model::Event;
+use crate::model::Ranges;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,10 @@
 //! The acknowledgement journal: which numbers are settled. A hint: lost, it costs duplicates, never an event.
 
-use super::ranges::Ranges;
 use super::wire::{
     ENTRY_BYTES, FileStart, JOURNAL_HEADER_BYTES, JournalHeader, Settled, SpoolId, decode_entry, encode_entry,
 };
 use crate::env::{Disk, DiskFile};
+use crate::model::Ranges;
 use std::io;
 use std::path::Path;
 

@@ -23,7 +23,6 @@ mod body;
 pub mod export;
 mod journal;
 mod queue;
-mod ranges;
 pub mod reader;
 mod segment;
 mod shape;
@@ -33,8 +32,8 @@ mod varint;
 mod wire;
 mod writer;
 
+pub use crate::model::Ranges;
 pub use queue::Spool;
-pub use ranges::Ranges;
 
 use crate::model::{Event, StreamKey};
 use std::fmt;
@@ -154,6 +153,8 @@ pub enum Outcome {
 pub struct Age {
     /// The boot of the scrape, as [`boot_checksum`] gives it.
     pub boot: u32,
+    /// The number of its first event.
+    pub sequence: u64,
     /// Milliseconds since that boot at the scrape.
     pub monotonic_ms: u64,
     /// The wall clock was confirmed (by AWS or the kernel) when the record was written.
@@ -339,9 +340,9 @@ thread_local! {
     static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// Counts a look at a record, stream or segment, for [`steps`].
+/// Counts a look at a record, stream or segment, here or in the lane, for [`steps`].
 #[inline]
-fn step() {
+pub(crate) fn step() {
     #[cfg(debug_assertions)]
     STEPS.with(|steps| steps.set(steps.get() + 1));
 }

@@ -1,9 +1,9 @@
 //! A segment as the spool knows it: its name, what is pending in it, and, while it is needed, where its records lie.
 
-use super::ranges::{Ranges, order};
 use super::shape::Templates;
 use super::wire::{FLAG_CLOCK_CONFIRMED, FrameHeader, checksum};
 use super::{Age, step};
+use crate::model::{Ranges, order_by_key};
 
 /// A segment's name: its first record's number, and which file of that number it is.
 pub fn name(first: u64, attempt: u8) -> String {
@@ -139,6 +139,7 @@ impl Place {
             bytes: (header.header_bytes + header.body_bytes) as u32,
             billed: header.billed,
             age: Age {
+                sequence: header.sequence,
                 boot: checksum(&header.boot_id),
                 monotonic_ms: header.monotonic_ms,
                 confirmed: header.flags & FLAG_CLOCK_CONFIRMED != 0,
@@ -152,9 +153,9 @@ impl Place {
 impl Index {
     /// From records in any order that have no number in common.
     pub fn new(records: Vec<Place>, shapes: Vec<(u32, u32)>) -> Self {
-        let by_number = order(&mut records.iter().map(|place| place.from));
+        let by_number = order_by_key(&mut records.iter().map(|place| place.from));
         let records: Vec<Place> = by_number.iter().map(|(_, at)| records[*at as usize]).collect();
-        let by_stream = order(&mut records.iter().map(|place| u64::from(place.stream)));
+        let by_stream = order_by_key(&mut records.iter().map(|place| u64::from(place.stream)));
         let by_stream = by_stream.into_iter().map(|(_, at)| at as u32).collect();
         Self { records, by_stream, shapes, ..Self::default() }
     }
@@ -227,7 +228,9 @@ impl Segment {
 
     fn count(&mut self, place: &Place, events: u64) {
         step();
-        let (Age { boot, confirmed, monotonic_ms, first_ms, last_ms }, newest) = (place.age, place.age);
+        let Age { boot, confirmed, monotonic_ms, first_ms, last_ms, .. } = place.age;
+        // It speaks for others, so it has the number of none.
+        let newest = Age { sequence: u64::MAX, ..place.age };
         let full = self.ages.len() >= AGES_MAX;
         match self.ages.iter_mut().find(|span| (span.newest.boot, span.newest.confirmed) == (boot, confirmed)) {
             Some(span) => {
@@ -269,7 +272,7 @@ impl Segment {
     /// The streams got new numbers.
     pub fn renumber(&mut self, numbers: &[u32]) {
         self.parts.iter_mut().for_each(|part| part.stream = numbers[part.stream as usize]);
-        let by_stream = order(&mut self.parts.iter().map(|part| u64::from(part.stream)));
+        let by_stream = order_by_key(&mut self.parts.iter().map(|part| u64::from(part.stream)));
         self.parts = by_stream.iter().map(|(_, at)| self.parts[*at as usize]).collect();
         if let Some(index) = self.index.take() {
             self.index = Some(index.renumbered(numbers));

@@ -1,7 +1,6 @@
 //! What lies in a spool's folder: read once at the start, and by the commands that only look.
 
 use super::journal::{self, Read};
-use super::ranges::{Ranges, order};
 use super::segment::{self, Index, Place, Segment};
 use super::streams::{Losses, Streams};
 use super::wire::{
@@ -10,6 +9,7 @@ use super::wire::{
 };
 use super::{Boot, Instants, Loss, LossReason, step};
 use crate::env::Disk;
+use crate::model::{Ranges, order_by_key};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -311,8 +311,8 @@ impl Survey {
         let lowest = self.segments.first().map_or(highest, |segment| segment.first);
         let lowest = self.seen.first().map_or(lowest, |first| lowest.min(first));
         let from = if whole || lowest == 0 { 0 } else { lowest };
-        let edges = order(&mut self.edges.iter().map(|edge| edge.number));
-        let damaged = order(&mut self.damaged_records.iter().map(|record| record.from));
+        let edges = order_by_key(&mut self.edges.iter().map(|edge| edge.number));
+        let damaged = order_by_key(&mut self.damaged_records.iter().map(|record| record.from));
         for (from, to) in accounted.missing(from, highest) {
             // A process may have jumped, and no header is left that says so. So many were never lost at once.
             let events = (to - from) % JUMP;

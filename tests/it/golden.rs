@@ -42,7 +42,7 @@ impl Net for Exporters {
                 return Err(NetError { kind: NetErrorKind::Refused, text, sent: true });
             }
         }
-        Ok(Exchange { head, body_bytes: answer.body.len() as u64, duration_ms: 1 })
+        Ok(Exchange { head, body_bytes: answer.body.len() as u64, duration_ms: 1, new_connection: false })
     }
 
     fn lookup(&self, name: &str, _: DnsKind, _: Limits) -> Result<Vec<Record>, NetError> {

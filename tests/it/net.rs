@@ -51,6 +51,8 @@ impl Ask<'_> {
             route: &self.route,
             limits: self.limits,
             certificate_time: self.certificate_time,
+            new_connection: false,
+            stop_grace_ms: Request::STOP_GRACE_MS,
         };
         let mut body = Vec::new();
         let exchange = net.exchange(&request, &mut |_: &Head, piece: &[u8]| {

@@ -136,6 +136,8 @@ fn an_endless_body_is_stopped_by_the_reader() {
         route: &route,
         limits: QUICK,
         certificate_time: CertificateTime::Clock,
+        new_connection: false,
+        stop_grace_ms: Request::STOP_GRACE_MS,
     };
     let error = net
         .exchange(&request, &mut |head, piece| {

@@ -140,7 +140,12 @@ impl Net for World {
         if on_body(&head, &answer.body) == ControlFlow::Break(()) {
             return error(NetErrorKind::Refused, true);
         }
-        Ok(Exchange { head, body_bytes: answer.body.len() as u64, duration_ms: self.exchange_ms.get() })
+        Ok(Exchange {
+            head,
+            body_bytes: answer.body.len() as u64,
+            duration_ms: self.exchange_ms.get(),
+            new_connection: false,
+        })
     }
 
     fn lookup(&self, _: &str, _: DnsKind, _: Limits) -> Result<Vec<Record>, NetError> {

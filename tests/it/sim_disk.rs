@@ -446,12 +446,19 @@ impl State {
 
     fn stamp(&self, path: &Path) -> Result<Stamp> {
         match self.live.get(path) {
-            // Here `Stamp` takes `device: self.device(path)` too, once it has that field.
-            Some(Node::Dir(number)) => Ok(Stamp { is_dir: true, inode: *number, ..Stamp::default() }),
+            Some(Node::Dir(number)) => {
+                Ok(Stamp { is_dir: true, inode: *number, device: self.device(path), ..Stamp::default() })
+            }
             Some(Node::File(number)) => {
                 let inode = &self.inodes[number];
                 let len = inode.bytes.len() as u64;
-                Ok(Stamp { len, modified_ms: inode.modified, inode: *number, ..Stamp::default() })
+                Ok(Stamp {
+                    len,
+                    modified_ms: inode.modified,
+                    inode: *number,
+                    device: self.device(path),
+                    ..Stamp::default()
+                })
             }
             None => Err(Error::from(ErrorKind::NotFound)),
         }

@@ -13,6 +13,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("profile", &[]),
     ("gzip", &[]),
     ("env", &["model"]),
+    ("clock", &["env"]),
     ("config", &["model", "pattern", "env", "yaml", "profile"]),
     ("relabel", &["model", "pattern"]),
     ("discovery", &["model", "pattern", "env", "relabel", "yaml"]),
@@ -20,8 +21,11 @@ const TABLE: &[(&str, &[&str])] = &[
     ("convert", &["model", "pattern"]),
     ("host", &["model", "env"]),
     ("spool", &["model", "env"]),
-    ("ship", &["model", "env", "profile", "gzip"]),
-    ("agent", &["model", "pattern", "env", "discovery", "relabel", "scrape", "convert", "host", "spool", "ship"]),
+    ("ship", &["model", "env", "clock", "profile", "gzip"]),
+    (
+        "agent",
+        &["model", "pattern", "env", "clock", "discovery", "relabel", "scrape", "convert", "host", "spool", "ship"],
+    ),
     ("notify", &[]),
     ("logger", &["model"]),
 ];

@@ -32,7 +32,7 @@ impl World {
 
     pub(super) fn put(&self, path: &str, text: &str) {
         self.inode.set(self.inode.get() + 1);
-        let stamp = Stamp { len: text.len() as u64, modified_ms: 0, inode: self.inode.get(), is_dir: false };
+        let stamp = Stamp { len: text.len() as u64, modified_ms: 0, inode: self.inode.get(), device: 0, is_dir: false };
         self.files.borrow_mut().insert(path.into(), (stamp, Ok(text.to_owned())));
     }
 
@@ -138,7 +138,7 @@ impl Net for World {
                 return Err(NetError { kind: NetErrorKind::Refused, text: "stopped".to_owned(), sent: true });
             }
         }
-        Ok(Exchange { head, body_bytes: body.len() as u64, duration_ms: 1 })
+        Ok(Exchange { head, body_bytes: body.len() as u64, duration_ms: 1, new_connection: false })
     }
     fn lookup(&self, name: &str, _: DnsKind, limits: Limits) -> Result<Vec<Record>, NetError> {
         self.asked.borrow_mut().push((name.to_owned(), Vec::new(), limits.total_ms));

@@ -115,7 +115,7 @@ impl Link {
         let mut queued = None;
         loop {
             let still_ms = boottime_ms().saturating_sub(moved_ms);
-            let left_ms = patience.stall_ms().saturating_sub(still_ms);
+            let left_ms = patience.silence_ms().saturating_sub(still_ms);
             let mut files = [PollFd::new(&self.socket, events)];
             match patience.wait_at_most(&mut files, left_ms.min(LOOK_MS)) {
                 Ok(true) => return Ok(files.iter().fold(PollFlags::empty(), |all, file| all | file.revents())),
@@ -129,7 +129,7 @@ impl Link {
             }
             if queued != before && before.is_some() {
                 moved_ms = boottime_ms();
-            } else if boottime_ms().saturating_sub(moved_ms) >= patience.stall_ms() {
+            } else if boottime_ms().saturating_sub(moved_ms) >= patience.silence_ms() {
                 return Err(Waited::TooLong.error(during));
             }
         }

@@ -127,7 +127,7 @@ impl RealNet {
         patience: &Patience,
         on_body: &mut dyn FnMut(&Head, &[u8]) -> ControlFlow<()>,
     ) -> Result<HopEnd, NetError> {
-        let mut only_new_connections = false;
+        let mut only_new_connections = hop.new_connection;
         loop {
             match self.attempt(hop, patience, only_new_connections, on_body) {
                 Err(error) if error.kind == NetErrorKind::Broken && !only_new_connections => {
@@ -216,9 +216,12 @@ impl RealNet {
         if let Some(location) = redirect {
             return Ok(HopEnd::Redirect { status: head.status, location });
         }
-        let started_ms = self.shared.call().started_ms;
+        let (started_ms, new_connection) = {
+            let call = self.shared.call();
+            (call.started_ms, call.new_connection)
+        };
         let duration_ms = started_ms.map_or(0, |started_ms| boottime_ms().saturating_sub(started_ms));
-        Ok(HopEnd::Answer(Exchange { head, body_bytes, duration_ms }))
+        Ok(HopEnd::Answer(Exchange { head, body_bytes, duration_ms, new_connection }))
     }
 
     /// Our own error where there is one, ureq's otherwise.
@@ -249,7 +252,7 @@ impl Net for RealNet {
         request: &Request<'_>,
         on_body: &mut dyn FnMut(&Head, &[u8]) -> ControlFlow<()>,
     ) -> Result<Exchange, NetError> {
-        let patience = Patience::new(&self.shared.stop, request.limits);
+        let patience = Patience::new(&self.shared.stop, request.limits).with_stop_grace(request.stop_grace_ms);
         let mut hop = Hop::first(request)?;
         let mut seen = vec![hop.identity()];
         loop {
@@ -321,6 +324,7 @@ struct Hop<'a> {
     body: &'a [u8],
     route: Cow<'a, Route>,
     certificate_time: CertificateTime,
+    new_connection: bool,
     /// The credentials of the first URL may be shown to this one.
     trusted: bool,
     /// From the first URL.
@@ -338,6 +342,7 @@ impl<'a> Hop<'a> {
             body: request.body,
             route: Cow::Borrowed(request.route),
             certificate_time: request.certificate_time,
+            new_connection: request.new_connection,
             trusted: true,
             credentials,
         })
@@ -392,6 +397,7 @@ impl<'a> Hop<'a> {
             body: if keeps_body { self.body } else { &[] },
             route,
             certificate_time: self.certificate_time,
+            new_connection: self.new_connection,
             trusted,
             credentials: self.credentials.clone().filter(|_| trusted),
             url,

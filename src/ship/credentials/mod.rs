@@ -32,6 +32,8 @@ pub(super) const LOOK_MS: u64 = 10_000;
 const READ_MS: u64 = 300_000;
 /// The least time between two renewals that AWS's refusals bring about, and between two tries to renew keys that still serve.
 const RENEW_MS: u64 = 60_000;
+/// The least time between two AssumeRole requests for one role that succeeded.
+const ASSUME_MS: u64 = 10_000;
 /// No profile file is longer.
 const MAX_FILE_BYTES: u64 = 256 << 10;
 
@@ -80,6 +82,7 @@ pub(super) struct Credentials {
 struct Assumed {
     keys: Keys,
     obtained_ms: i64,
+    obtained_boot_ms: u64,
 }
 
 impl Assumed {
@@ -137,8 +140,9 @@ impl Credentials {
             Err(text) => return Ready::Missing(text),
         };
         let paused = boot_ms < self.assume_pause_boot_ms;
+        let soon = |assumed: &Assumed| boot_ms.saturating_sub(assumed.obtained_boot_ms) < ASSUME_MS;
         let serves = |assumed: &Option<Assumed>| {
-            assumed.as_ref().is_some_and(|a| a.is_alive(service_ms) && (paused || !a.is_due(service_ms)))
+            assumed.as_ref().is_some_and(|a| a.is_alive(service_ms) && (paused || soon(a) || !a.is_due(service_ms)))
         };
         // The last role's keys sign; if they do not serve, go back to keys that can assume the next role.
         let index = self.roles.iter().rposition(serves).map_or(0, |at| at + 1);
@@ -146,17 +150,22 @@ impl Credentials {
             Some(assumed) => &assumed.keys,
             None => &chain.base,
         };
+        let asked = self.roles.get(index).and_then(Option::as_ref).is_some_and(soon);
         match chain.roles.get(index) {
+            Some(_) if asked => Ready::Missing("the keys that STS gives last no longer than seconds"),
             Some(role) => Ready::Assume { index, role, with },
             None => Ready::Keys(with),
         }
     }
 
-    /// A role was assumed.
-    pub(super) fn assumed(&mut self, index: usize, keys: Keys, service_ms: i64) {
-        if let Some(slot) = self.roles.get_mut(index) {
-            *slot = Some(Assumed { keys, obtained_ms: service_ms });
+    /// A role was assumed. False when its keys have expired already: asking again at once would give the same.
+    pub(super) fn assumed(&mut self, index: usize, keys: Keys, boot_ms: u64, service_ms: i64) -> bool {
+        let assumed = Assumed { keys, obtained_ms: service_ms, obtained_boot_ms: boot_ms };
+        let alive = assumed.is_alive(service_ms);
+        if alive && let Some(slot) = self.roles.get_mut(index) {
+            *slot = Some(assumed);
         }
+        alive
     }
 
     /// A role could not be assumed. True when the keys of before still serve; they do, for a minute, before the next try.

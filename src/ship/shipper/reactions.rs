@@ -16,6 +16,8 @@ const CREATION_MS: u64 = 5_000;
 const GROUP_REFUSED_MS: u64 = 60_000;
 /// Streams and groups that are remembered for their refusals.
 const MAX_HELD: usize = 1_000;
+/// The time between two tries of refused streams: 60 requests a minute, and what it takes to create one.
+const HELD_TURN_MS: u64 = 1_000;
 /// How long bodies go as they are after gzip was not understood.
 const PLAIN_MS: u64 = 600_000;
 /// Statuses that something other than the service answers when gzip breaks it.
@@ -140,9 +142,12 @@ impl Shipper {
         }
         // Nobody came back for these: their jobs are gone, or their backlog is.
         self.held.retain(|_, held| work.boot_ms < held.until_ms.saturating_add(FORGET_HELD_MS));
-        if self.held.len() >= MAX_HELD {
-            // Forgetting costs a request, not an event.
-            self.held.clear();
+        if self.held.len() >= MAX_HELD
+            && let Some(next) = self.held.iter().min_by_key(|(_, held)| held.until_ms).map(|(key, _)| Rc::clone(key))
+        {
+            // Forgetting costs a request, not an event; but whoever is forgotten asks again at once.
+            self.held.remove(&next);
+            self.backoff.pause(work.boot_ms, HELD_TURN_MS);
         }
         if !self.held.contains_key(&work.batch.key) {
             let StreamKey { group, stream } = &*work.batch.key;
@@ -150,9 +155,14 @@ impl Shipper {
         }
         let held = self.held.entry(Rc::clone(&work.batch.key)).or_default();
         held.fail(work.boot_ms, Pace::Refusal, Asked::default(), work.env.clock.random());
+        // However many are refused, they are tried again one after the other.
+        held.until_ms = held.until_ms.max(self.held_turn_ms);
         let until_ms = held.until_ms;
+        self.held_turn_ms = until_ms.saturating_add(HELD_TURN_MS);
         // The service answered, so the road is open.
-        self.backoff.succeed();
+        if self.held.len() < MAX_HELD {
+            self.backoff.succeed();
+        }
         self.trouble = None;
         self.note_error(text, work.env.clock);
         Step::Hold { until_ms }

@@ -8,7 +8,6 @@ mod take;
 pub(super) use take::{decode_frame, take_shapes};
 
 use super::journal::{self, Journal};
-use super::ranges::Ranges;
 use super::segment::{Place, Segment};
 use super::streams::{Losses, Streams};
 use super::survey::{SEGMENT_READ_MAX, survey};
@@ -18,6 +17,7 @@ use super::{
     Age, FOLDER, NewRecord, Pending, RecordMeta, Recovery, SpoolError, SpoolRecord, StreamPending, boot_checksum, step,
 };
 use crate::env::{Disk, DiskFile};
+use crate::model::Ranges;
 use crate::model::settings::BufferSettings;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -226,6 +226,7 @@ impl Spool {
             bytes: record.len() as u32,
             billed: meta.billed_bytes as u32,
             age: Age {
+                sequence: meta.sequence,
                 boot: boot_checksum(&meta.boot_id),
                 monotonic_ms: meta.monotonic_ms,
                 confirmed: meta.clock_confirmed,

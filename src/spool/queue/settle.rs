@@ -1,12 +1,12 @@
 //! The books: what is pending where, and how it stops being so.
 
-use super::super::ranges::Ranges;
 use super::super::segment::{Part, Place};
 use super::super::survey::{self, SEGMENT_READ_MAX};
 use super::super::wire::Settled;
 use super::super::{Loss, LossReason, Outcome, SpoolError, step};
 use super::{INDEXES_MAX, Spool};
 use crate::env::Disk;
+use crate::model::Ranges;
 use std::io;
 use std::ops::Range;
 use std::rc::Rc;

@@ -33,6 +33,11 @@ impl Spool {
         batch
     }
 
+    /// The last [`Spool::next_batch`] found nothing and has not seen all segments yet: the next goes on from there.
+    pub fn has_more_to_look_at(&self) -> bool {
+        self.look_from > 0
+    }
+
     fn find_batch(
         &mut self,
         may_send: &dyn Fn(&StreamKey) -> bool,

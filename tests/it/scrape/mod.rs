@@ -110,7 +110,7 @@ impl Net for FakeNet<'_> {
         }
         match end {
             Some(kind) => Err(error(kind)),
-            None => Ok(Exchange { head, body_bytes, duration_ms: 250 }),
+            None => Ok(Exchange { head, body_bytes, duration_ms: 250, new_connection: false }),
         }
     }
 

@@ -42,7 +42,12 @@ pub struct Device {
     crash: Cell<End>,
     /// True time of the start of the agent.
     started_ms: i64,
+    /// Units of work since time last passed.
+    unslept: u32,
 }
+
+/// More units of work than any course has between two moments: a loop that does not sleep fails, it does not hang.
+const UNSLEPT_MAX: u32 = 20_000;
 
 impl Device {
     /// A device with one exporter at `exporter:9100`, scraped every `interval`, and `promwatch` settings as given.
@@ -79,6 +84,7 @@ impl Device {
             truth: Truth::default(),
             crash: Cell::new(End::Kill),
             started_ms: 0,
+            unslept: 0,
         }
     }
 
@@ -102,6 +108,7 @@ impl Device {
         self.know();
         let env = Env { clock: &*self.clock, disk: &self.disk, net: &self.net };
         let (_, syncs) = self.disk.writes_and_syncs();
+        let begun_ms = self.clock.monotonic_ms.get();
         let wakeup = self.agent.as_mut().expect("the agent runs").poll(env);
         self.clock.pass((self.disk.writes_and_syncs().1 - syncs) * self.fsync_ms);
         self.units += 1;
@@ -118,6 +125,8 @@ impl Device {
         if wakeup.at_ms > now_ms {
             self.clock.pass(wakeup.at_ms - now_ms);
         }
+        self.unslept = if self.clock.monotonic_ms.get() > begun_ms { 0 } else { self.unslept + 1 };
+        assert!(self.unslept < UNSLEPT_MAX, "{}: the loop does not sleep", self.watch.name);
         wakeup
     }
 
@@ -165,6 +174,12 @@ impl Device {
         self.agent.as_ref().map_or(0, |agent| agent.counts().1)
     }
 
+    /// Events that are neither in the spool nor in memory any more: bodies in flight have them.
+    pub fn in_bodies_alone(&mut self) -> u64 {
+        let backlog = self.status().backlog;
+        self.pending() - backlog.events - backlog.memory_events
+    }
+
     /// The agent takes over new files.
     pub fn reload(&mut self, json: &str, prometheus: &str) {
         self.settings = load(&self.disk, json, prometheus);
@@ -208,6 +223,13 @@ impl Device {
         self.know();
         let mut agent = self.agent.take().expect("the agent runs");
         agent.stop(self.clock.monotonic_ms.get() + STOP_MS, self.env());
+        let frozen = self.net.frozen.borrow_mut().take();
+        if let Some(disk) = frozen {
+            // It died in the middle of its stop.
+            self.disk = disk;
+            self.crashed(self.crash.get());
+            return;
+        }
         self.watch.stopped(&agent, &self.net.cloud.borrow(), self.net.timeouts.get());
         self.truth.look(&self.clock, &self.net, self.net.cloud.borrow().receipts.len());
         self.disk.kill();

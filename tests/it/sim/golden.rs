@@ -26,7 +26,7 @@ fn replay(case: &Case) -> Result<(), String> {
     device.run_ms(case.interval_s * 1000 * (case.rounds() as u64 + 3));
     device.net.exporters.borrow_mut().values_mut().for_each(|exporter| exporter.down = true);
     device.net.link.set(Link::Up(20));
-    device.drain(600_000);
+    device.settle(600_000);
     device.stop();
     device.check_server();
     let mut scrapes = BTreeMap::new();

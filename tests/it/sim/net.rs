@@ -145,7 +145,7 @@ impl SimNet {
                 return Err(Self::error(NetErrorKind::Refused, "refused", true));
             }
         }
-        Ok(exchange_of(head, body.len(), 3, true))
+        Ok(Exchange { head, body_bytes: body.len() as u64, duration_ms: 3, new_connection: true })
     }
 
     fn cloud(
@@ -158,7 +158,7 @@ impl SimNet {
         }
         let begun_ms = self.clock.monotonic_ms.get();
         self.asked_ms.borrow_mut().push(begun_ms);
-        let new_connection = wants_new_connection(request)
+        let new_connection = request.new_connection
             || self.used_ms.get().is_none_or(|used_ms| begun_ms.saturating_sub(used_ms) > IDLE_MS);
         if new_connection {
             self.connections.set(self.connections.get() + 1);
@@ -175,7 +175,7 @@ impl SimNet {
             return Err(Self::error(NetErrorKind::Refused, "refused", true));
         }
         let duration_ms = self.clock.monotonic_ms.get() - begun_ms;
-        Ok(exchange_of(head, answer.body.len(), duration_ms, new_connection))
+        Ok(Exchange { head, body_bytes: answer.body.len() as u64, duration_ms, new_connection })
     }
 
     /// The answer, if it comes back.
@@ -265,16 +265,6 @@ impl SimNet {
             self.told_ms.set(Some(self.clock.true_ms()));
         }
     }
-}
-
-/// Whether the request must not use a kept connection: its field `new_connection`, once it has one.
-fn wants_new_connection(_request: &Request<'_>) -> bool {
-    false
-}
-
-/// How it went. Here [`Exchange`] takes `new_connection`, once it has that field.
-fn exchange_of(head: Head, body_bytes: usize, duration_ms: u64, _new_connection: bool) -> Exchange {
-    Exchange { head, body_bytes: body_bytes as u64, duration_ms }
 }
 
 impl Net for SimNet {

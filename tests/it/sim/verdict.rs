@@ -64,7 +64,12 @@ impl Device {
     /// The markers in CloudWatch Logs tell of as many lost events as the counts.
     pub fn check_markers(&self) {
         let mut told: BTreeMap<String, u64> = BTreeMap::new();
-        for (_, _, event) in self.net.cloud.borrow().all_events() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (_, stream, event) in self.net.cloud.borrow().all_events() {
+            // A marker whose answer was lost is there twice, as any event.
+            if !seen.insert((stream.to_owned(), event.timestamp_ms, event.message.clone())) {
+                continue;
+            }
             let value: serde_json::Value = serde_json::from_str(&event.message).expect("events are JSON");
             if value["promwatch"] == "lost" {
                 *told.entry(value["reason"].as_str().unwrap_or("?").to_owned()).or_default() +=

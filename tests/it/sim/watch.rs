@@ -11,7 +11,7 @@
 use crate::cloudwatch::FakeCloudWatch;
 use crate::cloudwatch::ledger::{Outcome, Receipt, identity};
 use promwatch::agent::Agent;
-use promwatch::agent::counts::{Counts, DropReason};
+use promwatch::agent::books::{Counts, DropReason};
 use std::collections::{HashMap, HashSet};
 
 /// Reasons that have to do with an event's age.
@@ -53,6 +53,8 @@ struct Open {
     receipt: usize,
     /// One of its sendings was stored.
     stored: bool,
+    /// Requests that had run out of time before its first sending was seen; some of them may have been for it and never arrived.
+    timeouts_before: u64,
 }
 
 /// The last stored copy of an event.
@@ -90,8 +92,8 @@ pub struct Watch {
     stopped_with: Option<u64>,
     stored: HashMap<String, HashMap<u64, Copy>>,
     open: Vec<Open>,
-    /// Time-outs of the network when the last answer had arrived.
-    timeouts: u64,
+    /// Requests that had run out of time when the last body of a stream was acknowledged.
+    timeouts: HashMap<String, u64>,
     /// What the agent could know of the time, last.
     knowledge: (u8, i64, bool),
     /// Receipts when that changed. A message that is made anew after a crash may tell another time then.
@@ -117,7 +119,7 @@ impl Watch {
             stopped_with: None,
             stored: HashMap::new(),
             open: Vec::new(),
-            timeouts: 0,
+            timeouts: HashMap::new(),
             knowledge: (0, 0, false),
             changes: Vec::new(),
         }
@@ -219,7 +221,7 @@ impl Watch {
             }
             if receipt.outcome == Outcome::Acknowledged {
                 self.last_acknowledged = Some(self.looked);
-                self.timeouts = timeouts;
+                self.timeouts.insert(receipt.stream.clone(), timeouts);
             }
             self.looked += 1;
         }
@@ -279,7 +281,7 @@ impl Watch {
     /// would be events of a wrong time for ever, or rejected for it.)
     fn note_body(&mut self, receipt: &Receipt, timeouts: u64, cloud: &FakeCloudWatch) {
         let identities: HashSet<u64> = receipt.identities.iter().flatten().copied().collect();
-        let (name, timed_out, changes) = (&self.name, timeouts - self.timeouts, &self.changes);
+        let (name, changes) = (&self.name, &self.changes);
         let mut is_new = true;
         self.open.retain_mut(|open| {
             if open.sha256 == receipt.sha256 {
@@ -290,7 +292,7 @@ impl Watch {
             if open.stream != receipt.stream || open.identities.is_disjoint(&identities) {
                 return true;
             }
-            let cut = timed_out >= TIMEOUTS_MAX && identities.is_subset(&open.identities);
+            let cut = timeouts - open.timeouts_before >= TIMEOUTS_MAX && identities.is_subset(&open.identities);
             let made_anew = !open.stored && changes.iter().any(|at| *at > open.receipt);
             assert!(
                 cut || made_anew,
@@ -309,6 +311,7 @@ impl Watch {
                 identities,
                 receipt: self.looked,
                 stored: !receipt.stored.is_empty(),
+                timeouts_before: self.timeouts.get(&receipt.stream).copied().unwrap_or(0),
             });
         }
     }

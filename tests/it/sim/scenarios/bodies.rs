@@ -181,7 +181,7 @@ fn a_batch_in_flight_when_max_bytes_overflows_is_not_told_as_lost() {
         device.watch.name = format!("{fault:?}");
         device.net.link.set(Link::Refused);
         device.start();
-        device.run_ms(50_000);
+        device.run_ms(25_000);
         device.net.cloud.borrow_mut().create(GROUP, &["large", "sim"]);
         device.net.cloud.borrow_mut().fail(Some("PutLogEvents"), 1, fault.clone());
         device.net.link.set(Link::Up(50));
@@ -189,6 +189,7 @@ fn a_batch_in_flight_when_max_bytes_overflows_is_not_told_as_lost() {
         device.net.link.set(Link::Refused);
         device.run_ms(200_000);
         assert!(device.agent.as_ref().unwrap().counts().0.dropped_total() > 1_000, "the buffer overflowed");
+        assert!(device.in_bodies_alone() > 0, "{fault:?}: the batch in flight outlived its segment");
         end_of_an_overflow(&mut device);
     });
 }

@@ -6,3 +6,4 @@ mod disks;
 mod links;
 mod restarts;
 mod targets;
+mod troubles;

@@ -122,7 +122,7 @@ impl Ranges {
 
 /// The places of things in the order of their keys, equal ones in the order in which they came. One kind of sorting for
 /// all: each costs as much as the rest of this file.
-pub fn order(keys: &mut dyn Iterator<Item = u64>) -> Vec<(u64, u64)> {
+pub fn order_by_key(keys: &mut dyn Iterator<Item = u64>) -> Vec<(u64, u64)> {
     let mut order: Vec<(u64, u64)> = keys.zip(0..).collect();
     order.sort_unstable();
     order

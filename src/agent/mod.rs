@@ -195,9 +195,11 @@ impl Agent {
     fn work(&mut self, now_ms: u64, env: Env<'_>) -> bool {
         let late = |due_ms: Option<u64>| due_ms.is_some_and(|due_ms| due_ms + PATIENCE_MS <= now_ms);
         let due = |due_ms: Option<u64>| due_ms.is_some_and(|due_ms| due_ms <= now_ms);
-        if late(self.disk_due_ms()) {
+        let delivery_is_late = late(self.delivery_due_ms(now_ms, env));
+        if late(self.disk_due_ms()) || delivery_is_late && due(self.disk_due_ms()) {
+            // A request may take its time: what is due on the disk comes before one.
             self.write_out(env);
-        } else if late(self.delivery_due_ms(now_ms, env)) {
+        } else if delivery_is_late {
             self.deliver(env);
         } else if now_ms.checked_sub(PATIENCE_MS).is_some_and(|by_ms| self.upkeep(by_ms, env)) {
             // Done: a loop that has more to scrape than time must still say so, and hear of a shorter list of targets.
@@ -286,6 +288,10 @@ impl Agent {
         // A body that may have been stored is asked for once more or twice: whoever takes it now need not take it again.
         for _ in 0..STOP_TRIES {
             if env.clock.monotonic_ms() < deadline_ms && self.may_send(env) && self.delivery.is_uncertain() {
+                // Each try may take seconds, and the power may go in any of them.
+                if self.disk_due_ms().is_some_and(|due_ms| due_ms <= env.clock.monotonic_ms()) {
+                    self.write_out(env);
+                }
                 self.shipper.hurry();
                 self.deliver(env);
             }

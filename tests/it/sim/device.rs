@@ -221,13 +221,15 @@ impl Device {
     /// A clean stop.
     pub fn stop(&mut self) {
         self.know();
+        let begun_ms = self.clock.true_ms();
         let mut agent = self.agent.take().expect("the agent runs");
         agent.stop(self.clock.monotonic_ms.get() + STOP_MS, self.env());
         let frozen = self.net.frozen.borrow_mut().take();
         if let Some(disk) = frozen {
-            // It died in the middle of its stop.
+            // It died in the middle of its stop, soon after that began: what it did afterwards never was.
             self.disk = disk;
             self.crashed(self.crash.get());
+            self.watch.died_at(begun_ms);
             return;
         }
         self.watch.stopped(&agent, &self.net.cloud.borrow(), self.net.timeouts.get());

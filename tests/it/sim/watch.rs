@@ -168,6 +168,13 @@ impl Watch {
         self.crashes.push(Crash { end, true_ms, receipts: cloud.receipts.len(), acknowledged });
     }
 
+    /// The last crash was at this true time.
+    pub fn died_at(&mut self, true_ms: i64) {
+        if let Some(crash) = self.crashes.last_mut() {
+            crash.true_ms = true_ms;
+        }
+    }
+
     /// A unit of work is over.
     pub fn look(&mut self, agent: &Agent, cloud: &FakeCloudWatch, timeouts: u64) {
         self.look_at_receipts(cloud, timeouts);

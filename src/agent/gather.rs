@@ -262,8 +262,8 @@ impl Agent {
     }
 
     fn next_spool_batch(&mut self, judge: &Judge, env: Env<'_>) -> Option<SpoolBatch> {
-        let limits = spool::BatchLimits { billed_bytes: self.pace.billed_bytes_max(), ..spool::BatchLimits::default() };
-        let boots: Vec<(u32, [u8; 16])> = self.keeper.boot_ids().map(|id| (spool::boot_checksum(&id), id)).collect();
+        let limits = BatchLimits { billed_bytes: self.pace.billed_bytes_max(), ..BatchLimits::API };
+        let boots = self.boots_by_checksum();
         let (keeper, shipper, set_apart) = (&self.keeper, &self.shipper, &self.set_apart);
         // Whoever answers the question without telling the time may still tell it with the answer to a body.
         let confirmed = keeper.standing(env.clock) == Standing::Confirmed || self.asked_in_vain;
@@ -298,6 +298,11 @@ impl Agent {
                 None
             }
         }
+    }
+
+    /// The known boots as the spool's records name them, [`Age::boot`].
+    pub(super) fn boots_by_checksum(&self) -> Vec<(u32, [u8; 16])> {
+        self.keeper.boot_ids().map(|id| (spool::boot_checksum(&id), id)).collect()
     }
 
     /// Something waits for a time that is surer than this.

@@ -28,7 +28,7 @@ mod storage;
 
 pub use storage::OpenError;
 
-use crate::clock::{Standing, Timekeeper};
+use crate::clock::{Device, Standing, Timekeeper, True};
 use crate::convert::{Converter, Moment};
 use crate::discovery::Discoverer;
 use crate::env::Env;
@@ -364,8 +364,10 @@ impl Agent {
         let confirmed = self.keeper.standing(env.clock) == Standing::Confirmed;
         for first in self.for_disk(env) {
             let Some(record) = self.lane.get(first) else { continue };
-            let off_ms = self.keeper.true_of(record.monotonic_ms).0 - record.wall_ms;
-            let delta_ms = if confirmed && off_ms.abs() >= 1_000 { off_ms } else { 0 };
+            // Of this boot, so what could be too old plays no part.
+            let (boot_id, wall) = (env.clock.boot_id(), Device(record.wall_ms));
+            let placement = self.keeper.place(&boot_id, record.monotonic_ms, wall, True(0));
+            let delta_ms = if confirmed { placement.delta_ms } else { 0 };
             match self.storage.append(record, confirmed, delta_ms, env) {
                 Appended::At(sequence) => {
                     if let Some(record) = self.lane.remove(first) {
@@ -468,8 +470,7 @@ impl Agent {
         self.bounds_due_ms = env.clock.monotonic_ms() + pause_ms;
         self.look_at_storage(env);
         self.pin();
-        let boots: Vec<(u32, [u8; 16])> =
-            self.keeper.boot_ids().map(|id| (crate::spool::boot_checksum(&id), id)).collect();
+        let boots = self.boots_by_checksum();
         let (keeper, max_age_ms) = (&self.keeper, self.settings.buffer.max_age_ms);
         let oldest_ms = |boot: u32| {
             let (_, id) = boots.iter().find(|(sum, _)| *sum == boot)?;

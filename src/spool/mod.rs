@@ -33,6 +33,7 @@ mod wire;
 mod writer;
 
 pub use crate::model::Ranges;
+pub use crate::model::batch::BatchLimits;
 pub use queue::Spool;
 
 use crate::model::{Event, StreamKey};
@@ -117,24 +118,6 @@ pub struct StreamPending {
     pub sequence: u64,
     /// The oldest event's time.
     pub oldest_ms: i64,
-}
-
-/// How much to peek at. The first record is given whatever it weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// Messages and 26 bytes each.
-    pub billed_bytes: u64,
-    /// Events.
-    pub events: u32,
-    /// Between the oldest and the newest event, milliseconds.
-    pub span_ms: u64,
-}
-
-impl Default for BatchLimits {
-    /// The limits of PutLogEvents.
-    fn default() -> Self {
-        Self { billed_bytes: 1_048_576, events: 10_000, span_ms: 24 * 3_600_000 - 1 }
-    }
 }
 
 /// Why numbers are settled by the caller.

@@ -40,8 +40,12 @@ pub(super) struct KeyHasher {
 }
 
 impl Hasher for KeyHasher {
+    /// splitmix64's last steps: keys in even distances leave states in even distances, whatever the seed.
     fn finish(&self) -> u64 {
-        self.state
+        let mut hash = self.state;
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        hash ^ (hash >> 31)
     }
 
     fn write_u64(&mut self, part: u64) {

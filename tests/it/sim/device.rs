@@ -152,15 +152,14 @@ impl Device {
         let clock = &self.clock;
         let told = self.net.told_ms.get().is_some_and(|told_ms| told_ms >= self.started_ms);
         let knowledge = (clock.boot.get(), clock.wall_error_ms.get(), told || clock.synchronised.get());
-        self.watch.know(knowledge, self.net.cloud.borrow().receipts.len());
+        self.watch.know(knowledge, self.net.cloud.borrow().receipts.len(), self.clock.true_ms());
     }
 
     /// What must hold after every unit of work.
     pub fn check(&mut self) {
         let Some(agent) = &self.agent else { return };
-        let cloud = self.net.cloud.borrow();
-        self.watch.look(agent, &cloud, self.net.timeouts.get());
-        self.truth.look(&self.clock, &self.net, cloud.receipts.len());
+        self.watch.look(agent, &self.net);
+        self.truth.look(&self.clock, &self.net, self.net.cloud.borrow().receipts.len());
     }
 
     /// What `promwatch status` would say.
@@ -214,7 +213,7 @@ impl Device {
             self.disk = self.disk.power_cut(&mut || clock.random());
         }
         self.net.put_in(&self.disk);
-        self.watch.crashed(end, self.clock.true_ms(), &self.net.cloud.borrow(), self.net.timeouts.get());
+        self.watch.crashed(end, self.clock.true_ms(), &self.net);
         self.truth.look(&self.clock, &self.net, self.net.cloud.borrow().receipts.len());
     }
 
@@ -232,7 +231,7 @@ impl Device {
             self.watch.died_at(begun_ms);
             return;
         }
-        self.watch.stopped(&agent, &self.net.cloud.borrow(), self.net.timeouts.get());
+        self.watch.stopped(&agent, &self.net);
         self.truth.look(&self.clock, &self.net, self.net.cloud.borrow().receipts.len());
         self.disk.kill();
     }

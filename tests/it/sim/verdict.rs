@@ -90,7 +90,7 @@ impl Device {
     ///
     /// Excused is what was sent before anybody could know better, which is: an event in a body that was sent for the first time
     /// when the boot that sent it was not confirmed yet (its own answer may have confirmed it) and that was not refused then,
-    /// whether that request was stored or a later one with the very same body; and all events of a boot that only a lying kernel ever confirmed, with the order of others
+    /// whether that request was stored or a later one with the very same body or a half of it; and all events of a boot that only a lying kernel ever confirmed, with the order of others
     /// against them. A boot that was confirmed less than [`AT_RISK_MS`] before a crash may be known as confirmed or not.
     pub fn check_times(&self, interval_ms: i64) {
         for exporter in self.net.exporters.borrow().values().filter(|exporter| !exporter.stream.is_empty()) {
@@ -156,19 +156,31 @@ impl Device {
 
     /// The receipts that [`Self::check_times`] excuses.
     fn excused(&self, receipts: &[Receipt]) -> HashSet<usize> {
+        let boot_at = |at_ms: i64| self.truth.boots.iter().rfind(|boot| boot.from_ms <= at_ms);
         let unconfirmed = |at_ms: i64, receipts: usize| {
-            let boot = self.truth.boots.iter().rfind(|boot| boot.from_ms <= at_ms);
-            boot.is_some_and(|boot| boot.confirmed.is_none_or(|confirmed| receipts < confirmed))
+            boot_at(at_ms).is_some_and(|boot| boot.confirmed.is_none_or(|confirmed| receipts < confirmed))
         };
-        // Bodies that never arrived are sent again as they were, too.
+        // Bodies that never arrived are sent again as they were, too. They have no receipt, and no answer of their own.
         let unseen = self.net.unseen.borrow();
-        let early = unseen.iter().filter(|unseen| unconfirmed(unseen.at_ms, unseen.receipts));
+        let early = unseen.iter().filter(|unseen| {
+            boot_at(unseen.at_ms).is_some_and(|boot| boot.confirmed.is_none() || unseen.at_ms < boot.confirmed_ms)
+        });
         let mut bodies: HashSet<&str> = early.map(|unseen| unseen.sha256.as_str()).collect();
+        // A half of a body that timed out three times keeps its times: the whole may be stored.
+        let mut wholes: Vec<(&str, HashSet<Option<u64>>)> = Vec::new();
         let mut excused = HashSet::new();
         for (at, receipt) in receipts.iter().enumerate().filter(|(_, receipt)| receipt.outcome != Outcome::Refused) {
-            if unconfirmed(receipt.at_ms, at) || bodies.contains(receipt.sha256.as_str()) {
+            let is_half = wholes.iter().any(|(stream, events)| {
+                *stream == receipt.stream
+                    && receipt.identities.len() < events.len()
+                    && receipt.identities.iter().all(|identity| events.contains(identity))
+            });
+            if is_half || unconfirmed(receipt.at_ms, at) || bodies.contains(receipt.sha256.as_str()) {
                 bodies.insert(&receipt.sha256);
                 excused.insert(at);
+                if receipt.outcome == Outcome::Lost {
+                    wholes.push((&receipt.stream, receipt.identities.iter().copied().collect()));
+                }
             }
         }
         excused

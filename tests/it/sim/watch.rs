@@ -5,9 +5,10 @@
 //! * nothing is dropped for its age, unless the course lets it age;
 //! * an event is stored again only if the answer of its last body was lost, or a crash may have lost the note of it: that of one
 //!   body for a kill, those of the last [`Watch::cut_window_ms`] for a power cut; each copy is the same, byte for byte, but for its
-//!   time where the agent has learnt more of the time since the crash;
+//!   time where the agent has learnt more of the time since it made the first;
 //! * a body whose answer was lost comes again as it was, until it is answered.
 
+use super::net::SimNet;
 use crate::cloudwatch::FakeCloudWatch;
 use crate::cloudwatch::ledger::{Outcome, Receipt, identity};
 use promwatch::agent::Agent;
@@ -96,8 +97,8 @@ pub struct Watch {
     timeouts: HashMap<String, u64>,
     /// What the agent could know of the time, last.
     knowledge: (u8, i64, bool),
-    /// Receipts when that changed. A message that is made anew after a crash may tell another time then.
-    changes: Vec<usize>,
+    /// Receipts and true time when that changed. A message that is made anew after it may tell another time.
+    changes: Vec<(usize, i64)>,
 }
 
 impl Watch {
@@ -127,9 +128,9 @@ impl Watch {
 
     /// What the agent can know of the time, looked at before each unit of work: boot, error of the wall clock, and whether the
     /// kernel or an answer confirmed it to this process.
-    pub fn know(&mut self, knowledge: (u8, i64, bool), receipts: usize) {
+    pub fn know(&mut self, knowledge: (u8, i64, bool), receipts: usize, true_ms: i64) {
         if std::mem::replace(&mut self.knowledge, knowledge) != knowledge {
-            self.changes.push(receipts);
+            self.changes.push((receipts, true_ms));
         }
     }
 
@@ -154,18 +155,18 @@ impl Watch {
     }
 
     /// The agent was stopped in good order. Its spool is closed, so what is pending cannot be asked any more.
-    pub fn stopped(&mut self, agent: &Agent, cloud: &FakeCloudWatch, timeouts: u64) {
-        self.look_at_receipts(cloud, timeouts);
+    pub fn stopped(&mut self, agent: &Agent, net: &SimNet) {
+        self.look_at_receipts(net);
         self.check_delivered(agent);
         self.stopped_with = Some(agent.counts().0.delivered);
     }
 
     /// The agent is gone.
-    pub fn crashed(&mut self, end: End, true_ms: i64, cloud: &FakeCloudWatch, timeouts: u64) {
+    pub fn crashed(&mut self, end: End, true_ms: i64, net: &SimNet) {
         self.stopped_with = None;
-        self.look_at_receipts(cloud, timeouts);
+        self.look_at_receipts(net);
         let acknowledged = self.last_acknowledged;
-        self.crashes.push(Crash { end, true_ms, receipts: cloud.receipts.len(), acknowledged });
+        self.crashes.push(Crash { end, true_ms, receipts: net.cloud.borrow().receipts.len(), acknowledged });
     }
 
     /// The last crash was at this true time.
@@ -176,8 +177,8 @@ impl Watch {
     }
 
     /// A unit of work is over.
-    pub fn look(&mut self, agent: &Agent, cloud: &FakeCloudWatch, timeouts: u64) {
-        self.look_at_receipts(cloud, timeouts);
+    pub fn look(&mut self, agent: &Agent, net: &SimNet) {
+        self.look_at_receipts(net);
         let (counts, pending) = agent.counts();
         let name = &self.name;
         assert_eq!(
@@ -217,13 +218,14 @@ impl Watch {
         (all().count() as u64, all().map(|copy| u64::from(copy.copies) - 1).sum())
     }
 
-    fn look_at_receipts(&mut self, cloud: &FakeCloudWatch, timeouts: u64) {
+    fn look_at_receipts(&mut self, net: &SimNet) {
+        let (cloud, timeouts) = (&*net.cloud.borrow(), net.timeouts.get());
         while let Some(receipt) = cloud.receipts.get(self.looked) {
             let acknowledged = receipt.acknowledged();
             self.acknowledged += acknowledged;
             self.acknowledged_ever += acknowledged;
             if self.identities {
-                self.note_copies(receipt, cloud);
+                self.note_copies(receipt, cloud, net);
                 self.note_body(receipt, timeouts, cloud);
             }
             if receipt.outcome == Outcome::Acknowledged {
@@ -234,7 +236,7 @@ impl Watch {
         }
     }
 
-    fn note_copies(&mut self, receipt: &Receipt, cloud: &FakeCloudWatch) {
+    fn note_copies(&mut self, receipt: &Receipt, cloud: &FakeCloudWatch, net: &SimNet) {
         if receipt.stored.is_empty() {
             return;
         }
@@ -258,7 +260,8 @@ impl Watch {
                         last_requests(cloud)
                     );
                     let (first, again) = (&stored[copy.place], &stored[place]);
-                    let changed = self.changes.iter().any(|at| (copy.receipt + 1..=self.looked).contains(at));
+                    let since_ms = first_sent_ms(before, cloud, net);
+                    let changed = self.changes.iter().any(|(_, at_ms)| (since_ms..=receipt.at_ms).contains(at_ms));
                     let same = if !changed {
                         first.message == again.message && first.timestamp_ms == again.timestamp_ms
                     } else {
@@ -300,7 +303,7 @@ impl Watch {
                 return true;
             }
             let cut = timeouts - open.timeouts_before >= TIMEOUTS_MAX && identities.is_subset(&open.identities);
-            let made_anew = !open.stored && changes.iter().any(|at| *at > open.receipt);
+            let made_anew = !open.stored && changes.iter().any(|(at, _)| *at > open.receipt);
             assert!(
                 cut || made_anew,
                 "{name}: request {} to {} holds events of a body whose answer was lost, and is another body{}",
@@ -322,6 +325,14 @@ impl Watch {
             });
         }
     }
+}
+
+/// When the body of that receipt was sent for the first time, whether it arrived then or not: it was made before.
+fn first_sent_ms(receipt: &Receipt, cloud: &FakeCloudWatch, net: &SimNet) -> i64 {
+    let seen = cloud.receipts.iter().filter(|other| other.sha256 == receipt.sha256).map(|other| other.at_ms);
+    let unseen = net.unseen.borrow();
+    let unseen = unseen.iter().filter(|other| other.sha256 == receipt.sha256).map(|other| other.at_ms);
+    seen.chain(unseen).min().unwrap_or(receipt.at_ms)
 }
 
 /// The last requests that CloudWatch Logs saw, for a complaint.

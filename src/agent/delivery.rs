@@ -320,8 +320,7 @@ mod tests {
 
     fn flight(spans: &[(Home, u64, u64)]) -> Flight {
         let count: u64 = spans.iter().map(|(_, from, to)| to - from).sum();
-        let event =
-            |n: u64| Event { key: key(), timestamp_ms: n.cast_signed(), own_time: false, message: format!("{n}") };
+        let event = |n: u64| Event::text(key(), n.cast_signed(), false, &format!("{n}"));
         let events: Vec<Event> = (0..count).map(event).collect();
         let spans = spans.iter().map(|(home, from, to)| Span { home: *home, from: *from, to: *to }).collect();
         let part = Part { batch: Batch::encode(&key(), &events, true), spans };
@@ -386,12 +385,7 @@ mod tests {
         let mut pace = Pace::default();
         let before = pace.billed_bytes_max();
         let events: Vec<Event> = (0..68)
-            .map(|n| Event {
-                key: key(),
-                timestamp_ms: n,
-                own_time: false,
-                message: format!("{:>160}{}{}{}{}", n, word(), word(), word(), word()),
-            })
+            .map(|n| Event::text(key(), n, false, &format!("{:>160}{}{}{}{}", n, word(), word(), word(), word())))
             .collect();
         let batch = Batch::encode(&key(), &events, true);
         let body_bytes = batch.body_bytes();

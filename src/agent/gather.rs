@@ -8,13 +8,12 @@
 
 use super::Agent;
 use super::delivery::{Flight, Home, Part, Span, push};
-use super::restamp;
 use crate::clock::{Device, Placement, SIGNATURE_MS, Standing, True};
 use crate::env::Env;
 use crate::model::batch::{BatchLimits, Fill};
 use crate::model::settings::Expired;
-use crate::model::{Event, Ranges, StreamKey};
-use crate::ship::Batch;
+use crate::model::{Event, Marks, Ranges, StreamKey};
+use crate::ship::{Batch, billed};
 use crate::spool::{self, Age, SpoolBatch};
 use std::rc::Rc;
 
@@ -82,7 +81,7 @@ impl Judge {
 /// A body in the making.
 struct Making {
     fill: Fill,
-    events: Vec<(Event, Home, u64)>,
+    events: Vec<(Event, Marks, Home, u64)>,
     dropped: Vec<Span>,
     dropped_times: (i64, i64),
     /// Something stays behind for want of a certain time.
@@ -113,11 +112,13 @@ impl Making {
     ) -> u64 {
         let mut left = 0;
         for (event, number) in events.zip(numbers.iter().flat_map(|(from, to)| from..to)) {
-            let mut event = event.clone();
-            restamp::shift(&mut event, scrape.placement.delta_ms);
+            let (mut event, mut marks) = (event.shifted(scrape.placement.delta_ms), Marks::default());
             match judge.verdict(&event, scrape) {
                 Verdict::Send => {}
-                Verdict::Restamp => restamp::restamp(&mut event, judge.now.0),
+                Verdict::Restamp => {
+                    marks.original_ms = Some(event.timestamp_ms);
+                    event.timestamp_ms = judge.now.0;
+                }
                 Verdict::Drop => {
                     let (first_ms, last_ms) = &mut self.dropped_times;
                     *first_ms = (*first_ms).min(event.timestamp_ms);
@@ -132,13 +133,13 @@ impl Making {
                 }
             }
             if scrape.placement.estimated && !event.own_time {
-                restamp::mark_estimated(&mut event);
+                marks.estimated = true;
             }
-            if !self.fill.take(event.timestamp_ms, event.billed_bytes() as u64) {
+            if !self.fill.take(event.timestamp_ms, billed(&event, marks) as u64) {
                 self.full = true;
                 break;
             }
-            self.events.push((event, home, number));
+            self.events.push((event, marks, home, number));
         }
         left
     }
@@ -191,8 +192,8 @@ impl Agent {
     fn tell_loss(&mut self, at: usize, env: Env<'_>) -> Flight {
         let timestamp_ms = self.keeper.now(env.clock).0;
         let loss = self.books.tell(at);
-        let event = Event { key: Rc::new(loss.key()), timestamp_ms, own_time: true, message: loss.message() };
-        self.flight_of(vec![(event, Home::Marker, 0)], false, env)
+        let event = Event::text(Rc::new(loss.key()), timestamp_ms, true, &loss.message());
+        self.flight_of(vec![(event, Marks::default(), Home::Marker, 0)], false, env)
     }
 
     fn gather_lane(&mut self, env: Env<'_>) -> Option<Flight> {
@@ -319,12 +320,13 @@ impl Agent {
     }
 
     /// Makes the body. It puts its events in order of time.
-    fn flight_of(&mut self, mut events: Vec<(Event, Home, u64)>, backlog: bool, env: Env<'_>) -> Flight {
+    fn flight_of(&mut self, mut events: Vec<(Event, Marks, Home, u64)>, backlog: bool, env: Env<'_>) -> Flight {
         events.sort_by_key(|(event, ..)| event.timestamp_ms);
         let mut spans = Vec::new();
-        events.iter().for_each(|(_, home, number)| push(&mut spans, *home, *number));
-        let events: Vec<Event> = events.into_iter().map(|(event, ..)| event).collect();
-        let batch = Batch::encode(&events[0].key, &events, self.shipper.compress(env.clock));
+        events.iter().for_each(|(_, _, home, number)| push(&mut spans, *home, *number));
+        let events: Vec<(Event, Marks)> = events.into_iter().map(|(event, marks, ..)| (event, marks)).collect();
+        let key = Rc::clone(events[0].0.key());
+        let batch = Batch::encode_marked(&key, events, self.shipper.compress(env.clock));
         let parts = [Part { batch, spans }].into();
         Flight { parts, backlog, base_ms: self.keeper.base_ms(), uncertain: false, signed_base_ms: 0, timeouts: 0 }
     }

@@ -48,16 +48,17 @@ pub struct Lane {
 impl Lane {
     /// Takes the events of one scrape, split by stream and by the limits of a batch.
     pub fn push(&mut self, mut events: Vec<Event>, wall_ms: i64, monotonic_ms: u64) {
-        let same = |a: &Event, b: &Event| Rc::ptr_eq(&a.key, &b.key) || a.key == b.key;
+        let same = |a: &Event, b: &Event| Rc::ptr_eq(a.key(), b.key()) || a.key() == b.key();
         if !events.windows(2).all(|pair| same(&pair[0], &pair[1])) {
             // An exporter chooses how many streams there are. Sorting keeps the order within a stream.
-            events.sort_by(|a, b| a.key.cmp(&b.key));
+            events.sort_by(|a, b| a.key().cmp(b.key()));
         }
         let mut fill = Fill::new(BatchLimits::API);
         let mut open: Option<LaneRecord> = None;
         for event in events {
             let billed = event.billed_bytes() as u64;
-            let goes_on = open.as_ref().is_some_and(|record| record.key == event.key);
+            let goes_on =
+                open.as_ref().is_some_and(|record| Rc::ptr_eq(&record.key, event.key()) || record.key == *event.key());
             if !goes_on || !fill.take(event.timestamp_ms, billed) {
                 self.insert(open.take());
                 fill = Fill::new(BatchLimits::API);
@@ -66,7 +67,7 @@ impl Lane {
             let record = open.get_or_insert_with(|| LaneRecord {
                 first: 0,
                 pending: Ranges::default(),
-                key: Rc::clone(&event.key),
+                key: Rc::clone(event.key()),
                 events: Vec::new(),
                 wall_ms,
                 monotonic_ms,
@@ -250,7 +251,7 @@ mod tests {
 
     fn event(stream: &str, timestamp_ms: i64, bytes: usize) -> Event {
         let key = Rc::new(StreamKey { group: "g".into(), stream: stream.into() });
-        Event { key, timestamp_ms, own_time: false, message: "x".repeat(bytes) }
+        Event::text(key, timestamp_ms, false, &"x".repeat(bytes))
     }
 
     fn ranges(list: &[(u64, u64)]) -> Ranges {
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!(lane.events(), 4);
         for record in lane.iter() {
             assert!(record.billed_bytes <= BatchLimits::API.billed_bytes);
-            assert!(record.events.iter().all(|event| event.key == record.key));
+            assert!(record.events.iter().all(|event| *event.key() == record.key));
         }
         assert_eq!(lane.iter().map(|record| record.events.len()).collect::<Vec<_>>(), [1, 1, 1, 1]);
     }

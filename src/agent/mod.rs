@@ -19,7 +19,6 @@ mod delivery;
 mod gather;
 mod lane;
 mod report;
-mod restamp;
 mod schedule;
 mod send;
 pub mod state;

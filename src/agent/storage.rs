@@ -15,7 +15,6 @@
 //! can still be read and delivered meanwhile.
 
 use super::lane::LaneRecord;
-use super::restamp;
 use super::state::State;
 use crate::env::{Disk, Env, Lock, Stamp, write_atomic};
 use crate::model::Ranges;
@@ -264,8 +263,7 @@ impl Storage {
         // A record says that its clock was confirmed only with times that are: they are moved before, where they have to be.
         let mut moved = Vec::new();
         if delta_ms != 0 {
-            moved.clone_from(&record.events);
-            moved.iter_mut().for_each(|event| restamp::shift(event, delta_ms));
+            moved.extend(record.events.iter().map(|event| event.shifted(delta_ms)));
         }
         let new = NewRecord {
             key: &record.key,

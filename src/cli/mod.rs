@@ -136,15 +136,16 @@ fn json_line(json: &str) -> String {
 
 /// One event as `once` and `buffer cat` print it.
 fn event_line(event: &crate::model::Event) -> String {
-    let mut line = String::with_capacity(event.message.len() + event.message.len() / 4 + 96);
+    let message = event.message();
+    let mut line = String::with_capacity(message.len() + message.len() / 4 + 96);
     line.push_str("{\"log_group\":");
-    line.push_str(&miniserde::json::to_string(&event.key.group));
+    line.push_str(&miniserde::json::to_string(&event.key().group));
     line.push_str(",\"log_stream\":");
-    line.push_str(&miniserde::json::to_string(&event.key.stream));
+    line.push_str(&miniserde::json::to_string(&event.key().stream));
     line.push_str(",\"timestamp\":");
     line.push_str(&event.timestamp_ms.to_string());
     line.push_str(",\"message\":");
-    line.push_str(&miniserde::json::to_string(&event.message));
+    line.push_str(&miniserde::json::to_string(&message));
     line.push('}');
     json_line(&line)
 }

@@ -1,7 +1,7 @@
 //! Histograms as the `Values` and `Counts` of the embedded metric format.
 
-use super::json;
 use super::key::Key;
+use crate::model::push_decimal;
 
 /// The most values of one metric in an event (Embedded Metric Format, specification).
 const MAX_VALUES: usize = 100;
@@ -103,29 +103,29 @@ impl Distribution {
     }
 
     /// Appends the JSON object that CloudWatch takes for a distribution.
-    pub(super) fn write(&self, out: &mut String) {
-        out.push_str("{\"Values\":[");
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"Values\":[");
         push_list(out, &self.values);
-        out.push_str("],\"Counts\":[");
+        out.extend_from_slice(b"],\"Counts\":[");
         push_list(out, &self.counts);
-        out.push(']');
+        out.push(b']');
         let count = self.counts.iter().sum();
         for (name, number) in [("Max", self.max), ("Min", self.min), ("Count", count), ("Sum", self.sum)] {
-            out.push_str(",\"");
-            out.push_str(name);
-            out.push_str("\":");
-            json::push_number(out, number);
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+            push_decimal(out, number);
         }
-        out.push('}');
+        out.push(b'}');
     }
 }
 
-fn push_list(out: &mut String, numbers: &[f64]) {
+fn push_list(out: &mut Vec<u8>, numbers: &[f64]) {
     for (at, number) in numbers.iter().enumerate() {
         if at > 0 {
-            out.push(',');
+            out.push(b',');
         }
-        json::push_number(out, *number);
+        push_decimal(out, *number);
     }
 }
 
@@ -147,9 +147,12 @@ mod tests {
     #[test]
     fn buckets_become_their_middles() {
         let found = histogram(&[("0.1", 2.0), ("0.5", 2.0), ("1.0", 5.0), ("+Inf", 6.0)], Some(4.5)).unwrap();
-        let mut text = String::new();
+        let mut text = Vec::new();
         found.write(&mut text);
-        assert_eq!(text, r#"{"Values":[0.05,0.75,1],"Counts":[2,3,1],"Max":1,"Min":0,"Count":6,"Sum":4.5}"#);
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            r#"{"Values":[0.05,0.75,1],"Counts":[2,3,1],"Max":1,"Min":0,"Count":6,"Sum":4.5}"#
+        );
     }
 
     #[test]

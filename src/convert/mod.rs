@@ -17,13 +17,12 @@ mod event;
 mod families;
 mod gather;
 mod histogram;
-mod json;
 mod key;
 mod names;
 mod saved;
 
 use crate::model::settings::ConvertSettings;
-use crate::model::{Event, MetricType, Page, Report, Sample, Target};
+use crate::model::{Event, LabelValues, Layout, MetricType, Page, Report, Sample, Target};
 use baseline::{Baselines, ScrapeTime};
 use event::{Attributes, Group};
 use families::Families;
@@ -216,7 +215,7 @@ impl Converter {
     ) {
         kept.sort_by_key(|kept| kept.group);
         let Converted { events, counts } = converted;
-        let mut scratch = String::new();
+        let (no_labels, no_numbers) = (Rc::new(LabelValues::default()), Rc::new(Vec::new()));
         let mut fields: Vec<Field<'_>> = Vec::new();
         for run in kept.chunk_by(|a, b| a.group == b.group) {
             fields.clear();
@@ -236,22 +235,30 @@ impl Converter {
             let extra: Vec<String> =
                 self.settings.labels.iter().map(|(_, template)| event::expand(&template.0, &labels)).collect();
             for ((name, _), value) in self.settings.labels.iter().zip(&extra) {
-                labels.add(name, value);
+                labels.add(name, value, None);
             }
             let timestamp_ms = first.timestamp_ms.unwrap_or(start_ms);
-            let group = Group { labels: &labels, fields: &fields, distributions, timestamp_ms, span_s: head.span_s };
-            let written = group.write(&self.settings, &mut self.matcher, &mut scratch);
-            let lost = written.oversized + if written.undeclared { fields.len() as u64 } else { 0 };
-            counts.oversized += written.oversized;
-            counts.undeclared += lost - written.oversized;
+            let group = Group {
+                labels: &labels,
+                fields: &fields,
+                distributions,
+                timestamp_ms: Some(timestamp_ms),
+                span_s: head.span_s,
+            };
+            let outcome = group.write(&self.settings, &mut self.matcher);
+            let lost = outcome.oversized + if outcome.undeclared { fields.len() as u64 } else { 0 };
+            counts.oversized += outcome.oversized;
+            counts.undeclared += lost - outcome.oversized;
             counts.converted += fields.len() as u64 - lost;
-            if written.messages.is_empty() {
+            if outcome.written.is_empty() {
                 continue;
             }
             let key = self.keys.of(&self.settings, &labels);
             let own_time = first.timestamp_ms.is_some();
-            let event = |message| Event { key: Rc::clone(&key), timestamp_ms, own_time, message };
-            events.extend(written.messages.into_iter().map(event));
+            events.extend(outcome.written.into_iter().map(|written| {
+                let layout = Layout::new(Rc::clone(&key), Rc::new(written.shape), Rc::clone(&no_labels));
+                Event { layout: Rc::new(layout), numbers: Rc::clone(&no_numbers), first: 0, own_time, timestamp_ms }
+            }));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The rules of the whole room, one scrape after the other.
 
 use super::*;
+use crate::model::batch::{EVENT_BYTES_MAX, MARKS_BYTES_MAX};
 use crate::model::settings::{Declaration, EmfSettings, Histograms, ScrapeJob, ScrapeLimits, ScrapeProtocol, Template};
-use crate::model::{Endpoint, Labels};
+use crate::model::{Endpoint, Labels, Marks};
 use crate::pattern::Pattern;
 use std::collections::{BTreeMap, HashMap};
 
@@ -92,7 +93,7 @@ fn parse(line: &str, target: &Target) -> Sample {
 }
 
 fn messages(converted: &Converted) -> Vec<String> {
-    converted.events.iter().map(|event| event.message.clone()).collect()
+    converted.events.iter().map(|event| event.message()).collect()
 }
 
 /// An event of the counter `c_total` as it must look.
@@ -146,7 +147,7 @@ fn samples_with_equal_labels_share_an_event() {
     };
     assert_eq!(first.counts, want);
     assert_eq!((first.events[0].timestamp_ms, first.events[0].own_time), (T1 + 60_000, false));
-    assert_eq!((first.events[0].key.group.as_str(), first.events[0].key.stream.as_str()), ("/edge/prom", "node"));
+    assert_eq!((first.events[0].key().group.as_str(), first.events[0].key().stream.as_str()), ("/edge/prom", "node"));
 
     let second = scrape(&mut bench, "0.5", "1500");
     let counter = format!(
@@ -193,7 +194,7 @@ fn a_time_stamp_that_does_not_advance_gives_nothing_and_loses_nothing() {
     assert!(bench.counter("c_total 160 900").is_empty());
     let moved = bench.scrape(&[("c_total", MetricType::Counter)], &["c_total 170 61000"]);
     assert_eq!((moved.events[0].timestamp_ms, moved.events[0].own_time), (61_000, true));
-    assert!(moved.events[0].message.contains("\"c_total\":70,"));
+    assert!(moved.events[0].message().contains("\"c_total\":70,"));
 }
 
 #[test]
@@ -221,7 +222,7 @@ fn a_wall_clock_that_steps_back_costs_no_delta() {
     };
     let report = Report { start_ms: T1 - 7_200_000, ..Report::default() };
     let back = bench.converter.convert(&bench.target, &report, Some(page), &[], 120_000);
-    assert!(back.events[0].message.contains("\"c_total\":2,"));
+    assert!(back.events[0].message().contains("\"c_total\":2,"));
 }
 
 #[test]
@@ -321,7 +322,7 @@ fn more_than_a_hundred_metrics_in_a_directive_are_split_over_events() {
     assert_eq!(page.counts.converted, 251);
     let mut seen: Vec<String> = Vec::new();
     for event in &page.events {
-        let json: serde_json::Value = serde_json::from_str(&event.message).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&event.message()).unwrap();
         let metrics = json["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
         assert!(metrics.len() <= 100);
         assert!(metrics.iter().all(|metric| json[metric["Name"].as_str().unwrap()] == 1.0));
@@ -342,8 +343,8 @@ fn events_over_a_mebibyte_are_split_and_what_cannot_be_is_dropped() {
     let lines: Vec<String> = names.iter().map(|name| format!("{name} 1")).collect();
     let page = bench.scrape(&types, &lines.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!((page.counts.converted, page.counts.oversized), (6, 1));
-    assert!(page.events.iter().all(|event| event.billed_bytes() <= 1 << 20 && event.message.contains("localhost")));
-    let fields: usize = page.events.iter().map(|event| event.message.matches(&big).count()).sum();
+    assert!(page.events.iter().all(|event| event.billed_bytes() <= 1 << 20 && event.message().contains("localhost")));
+    let fields: usize = page.events.iter().map(|event| event.message().matches(&big).count()).sum();
     assert_eq!(fields, 6);
 }
 
@@ -366,8 +367,8 @@ fn labels_and_streams_are_decorated() {
     let mut bench = Bench::new(|_| {});
     bench.target.labels = Labels::from_pairs([("instance", "x")]);
     let page = bench.scrape(&types, &["g 1"]);
-    assert!(page.events[0].message.contains(r#""JobName":"default""#));
-    assert_eq!(page.events[0].key.stream, "default");
+    assert!(page.events[0].message().contains(r#""JobName":"default""#));
+    assert_eq!(page.events[0].key().stream, "default");
 }
 
 #[test]
@@ -386,7 +387,7 @@ fn untyped_metrics_are_gauges_when_asked_for() {
     let mut bench = Bench::new(|settings| settings.more.untyped = true);
     let page = bench.scrape(&[("u", MetricType::Unknown)], &["u 1", "nothing_known 2"]);
     assert_eq!(page.events.len(), 1);
-    assert!(page.events[0].message.contains(r#""nothing_known":2,"prom_metric_type":"gauge","u":1"#));
+    assert!(page.events[0].message().contains(r#""nothing_known":2,"prom_metric_type":"gauge","u":1"#));
 }
 
 #[test]
@@ -418,4 +419,25 @@ fn histograms_are_sent_as_the_settings_ask() {
     assert_eq!(second(Histograms::Buckets), [low, &all, totals]);
     let values = r#""h":{"Values":[0.5,1],"Counts":[3,3],"Max":1,"Min":0,"Count":6,"Sum":3},"instance":"localhost:9100","job":"node","prom_metric_type":"histogram"}"#;
     assert_eq!(second(Histograms::Values), [values]);
+}
+
+#[test]
+fn an_event_as_large_as_can_be_still_fits_when_every_mark_was_added() {
+    let fill = |bytes: usize| {
+        let target = target(60_000);
+        let labels = Labels::from_pairs([("__name__", "g"), ("a", &"x".repeat(bytes))]);
+        let sample = Sample { labels, value: 1.0, timestamp_ms: Some(0), exposed_name: None };
+        let page = Page { samples: vec![sample], types: [("g".into(), MetricType::Gauge)].into() };
+        let mut converter = Converter::new(ConvertSettings::default());
+        converter.convert(&target, &Report::default(), Some(page), &[], 0).events.pop()
+    };
+    let rest = fill(1).expect("an event").billed_bytes() - 1;
+    let largest = EVENT_BYTES_MAX - MARKS_BYTES_MAX - rest;
+    assert_eq!(fill(largest + 1), None);
+    let mut event = fill(largest).expect("an event");
+    assert!(event.message().contains("\"Timestamp\":\"0\""));
+    event.timestamp_ms = i64::MIN;
+    let marked = event.message_with(Marks { estimated: true, original_ms: Some(i64::MIN) });
+    // The limit of one event in PutLogEvents, and nothing wasted.
+    assert_eq!(marked.len() + Event::OVERHEAD_BYTES, 1_048_576);
 }

@@ -1,15 +1,9 @@
 //! One PutLogEvents body: what fits in, and its bytes.
 
-use crate::gzip;
+use super::body::BodyWriter;
 use crate::model::batch::{BatchLimits, EVENT_BYTES_MAX, Fill};
-use crate::model::{Event, StreamKey, push_integer};
+use crate::model::{Event, Marks, StreamKey};
 use std::rc::Rc;
-
-/// Measured on the bodies of the golden node_exporter cases (36 of 15.5 kB, x86-64, size-optimised): level 1 makes 13.7 %
-/// of them in 150 µs each, 5 makes 10.9 % in 140 µs, 6 makes 10.8 % in 190 µs, 9 makes 10.8 % in 290 µs and more.
-const GZIP_LEVEL: u32 = 5;
-/// JSON is handed to the compressor in pieces of about this size.
-const PIECE_BYTES: usize = 16 << 10;
 
 /// A rule of the API that a batch breaks for certain; it is not even sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,48 +31,56 @@ pub struct Batch {
     pub(super) broken: Option<Broken>,
     gzip: bool,
     body: Vec<u8>,
+    /// What is in it, in its order: for halves, and for a service that takes no gzip.
+    content: Rc<Vec<(Event, Marks)>>,
 }
 
 impl Batch {
-    /// Encodes events of one stream. They are put in order of time here; equal times keep their order. With `compress` the body is
-    /// gzip where that is smaller.
+    /// Encodes events of one stream, none of them marked.
     pub fn encode(key: &Rc<StreamKey>, events: &[Event], compress: bool) -> Self {
-        let mut order: Vec<&Event> = events.iter().collect();
-        order.sort_by_key(|event| event.timestamp_ms);
-        let mut body = Body::new(compress);
-        body.text.push_str("{\"logGroupName\":");
-        push_string(&mut body.text, &key.group);
-        body.text.push_str(",\"logStreamName\":");
-        push_string(&mut body.text, &key.stream);
-        body.text.push_str(",\"logEvents\":[");
+        Self::encode_marked(key, events.iter().map(|event| (event.clone(), Marks::default())).collect(), compress)
+    }
+
+    /// Encodes events of one stream, each with its marks. They are put in order of time here; equal times keep their order. With
+    /// `compress` the body is gzip where that is smaller.
+    pub fn encode_marked(key: &Rc<StreamKey>, mut events: Vec<(Event, Marks)>, compress: bool) -> Self {
+        events.sort_by_key(|(event, _)| event.timestamp_ms);
         let mut fill = Fill::new(BatchLimits::API);
         let mut broken = if events.is_empty() { Some("no events") } else { None };
-        for (index, event) in order.iter().enumerate() {
-            let billed_bytes = event.billed_bytes();
-            if !fill.take(event.timestamp_ms, billed_bytes as u64) || billed_bytes > EVENT_BYTES_MAX {
+        let mut billed_bytes = 0;
+        let mut body = BodyWriter::new(key, compress);
+        for (event, marks) in &events {
+            let bytes = billed(event, *marks);
+            billed_bytes += bytes as u64;
+            if !fill.take(event.timestamp_ms, bytes as u64) || bytes > EVENT_BYTES_MAX {
                 broken = Some("larger than CloudWatch Logs takes");
-            } else if event.message.is_empty() || event.timestamp_ms < 0 {
+            } else if bytes == Event::OVERHEAD_BYTES || event.timestamp_ms < 0 {
                 broken = Some("an event without text, or from before 1970");
             }
-            body.text.push_str(if index == 0 { "{\"timestamp\":" } else { ",{\"timestamp\":" });
-            push_integer(&mut body.text, event.timestamp_ms);
-            body.text.push_str(",\"message\":");
-            push_string(&mut body.text, &event.message);
-            body.text.push('}');
-            body.hand_on();
+            body.push(event, *marks);
         }
-        body.text.push_str("]}");
         let (body, gzip) = body.finish();
         Self {
             key: Rc::clone(key),
             events: u32::try_from(events.len()).unwrap_or(u32::MAX),
-            billed_bytes: events.iter().map(|event| event.billed_bytes() as u64).sum(),
-            first_ms: order.first().map_or(0, |event| event.timestamp_ms),
-            last_ms: order.last().map_or(0, |event| event.timestamp_ms),
+            billed_bytes,
+            first_ms: events.first().map_or(0, |(event, _)| event.timestamp_ms),
+            last_ms: events.last().map_or(0, |(event, _)| event.timestamp_ms),
             broken: name_fault(key).map(Broken::Stream).or(broken.map(Broken::Event)),
             gzip,
             body,
+            content: Rc::new(events),
         }
+    }
+
+    /// The batch as two, in order; nothing when it holds a single event.
+    pub fn split(&self) -> Option<(Batch, Batch)> {
+        if self.content.len() < 2 {
+            return None;
+        }
+        let (first, second) = self.content.split_at(self.content.len() / 2);
+        let half = |events: &[(Event, Marks)]| Self::encode_marked(&self.key, events.to_vec(), self.gzip);
+        Some((half(first), half(second)))
     }
 
     /// Bytes that a request carries for it, compressed if they are.
@@ -98,8 +100,23 @@ impl Batch {
 
     /// The body as JSON, for a service that takes no gzip.
     pub(super) fn plain_body(&self) -> Vec<u8> {
-        if self.gzip { gzip::decode(&self.body) } else { self.body.clone() }
+        if !self.gzip {
+            return self.body.clone();
+        }
+        let mut body = BodyWriter::new(&self.key, false);
+        self.content.iter().for_each(|(event, marks)| body.push(event, *marks));
+        body.finish().0
     }
+}
+
+/// What an event with these marks counts against a batch.
+pub fn billed(event: &Event, marks: Marks) -> usize {
+    let bytes = event.billed_bytes();
+    if marks == Marks::default() {
+        return bytes;
+    }
+    // The members that say so are added, and metrics may be left out: rare enough to write it for its length.
+    event.message_with(marks).len() + Event::OVERHEAD_BYTES
 }
 
 /// What makes a name illegal (API reference), if anything.
@@ -115,81 +132,6 @@ fn name_fault(key: &StreamKey) -> Option<&'static str> {
     None
 }
 
-/// JSON on its way into the body.
-struct Body {
-    text: String,
-    plain_bytes: u64,
-    sink: Sink,
-}
-
-enum Sink {
-    Plain(Vec<u8>),
-    Gzip(gzip::Encoder),
-}
-
-impl Body {
-    fn new(compress: bool) -> Self {
-        let sink = if compress { Sink::Gzip(gzip::Encoder::new(GZIP_LEVEL)) } else { Sink::Plain(Vec::new()) };
-        Self { text: String::with_capacity(PIECE_BYTES + 4096), plain_bytes: 0, sink }
-    }
-
-    fn hand_on(&mut self) {
-        if self.text.len() >= PIECE_BYTES {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        self.plain_bytes += self.text.len() as u64;
-        match &mut self.sink {
-            Sink::Plain(body) => body.extend_from_slice(self.text.as_bytes()),
-            Sink::Gzip(encoder) => encoder.write(self.text.as_bytes()),
-        }
-        self.text.clear();
-    }
-
-    /// The body and whether it is gzip.
-    fn finish(mut self) -> (Vec<u8>, bool) {
-        self.flush();
-        match self.sink {
-            Sink::Plain(body) => (body, false),
-            Sink::Gzip(encoder) => {
-                let body = encoder.finish();
-                if (body.len() as u64) < self.plain_bytes { (body, true) } else { (gzip::decode(&body), false) }
-            }
-        }
-    }
-}
-
-/// A JSON string: runs of ordinary characters are copied whole.
-pub(super) fn push_string(out: &mut String, text: &str) {
-    out.push('"');
-    let mut from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0..0x20 => "",
-            _ => continue,
-        };
-        out.push_str(&text[from..at]);
-        from = at + 1;
-        if escape.is_empty() {
-            const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-            out.push_str("\\u00");
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
-        } else {
-            out.push_str(escape);
-        }
-    }
-    out.push_str(&text[from..]);
-    out.push('"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,7 +143,7 @@ mod tests {
     }
 
     fn event(timestamp_ms: i64, message: &str) -> Event {
-        Event { key: key("g", "s"), timestamp_ms, own_time: false, message: message.to_owned() }
+        Event::text(key("g", "s"), timestamp_ms, false, message)
     }
 
     #[test]
@@ -300,5 +242,23 @@ mod tests {
         ] {
             assert_eq!(name_fault(&key(group, stream)).is_none(), legal, "{group} {stream}");
         }
+    }
+
+    #[test]
+    fn halves_hold_the_same_events_in_the_same_order() {
+        let key = key("g", "s");
+        let event = |n: i64| {
+            let message = format!("{{\"a\":\"\\u0001\\\"é\u{2028}\",\"n\":{n}}}");
+            Event::text(Rc::clone(&key), n, false, &message)
+        };
+        let events: Vec<Event> = (0..5).map(event).collect();
+        for compress in [false, true] {
+            let (first, second) = Batch::encode(&key, &events, compress).split().unwrap();
+            assert_eq!((first.events, second.events, first.last_ms, second.first_ms), (2, 3, 1, 2));
+            let whole = |events: &[Event]| Batch::encode(&key, events, compress).plain_body();
+            assert_eq!(first.plain_body(), whole(&events[..2]));
+            assert_eq!(second.plain_body(), whole(&events[2..]));
+        }
+        assert!(Batch::encode(&key, &events[..1], true).split().is_none());
     }
 }

@@ -29,6 +29,7 @@
 mod answer;
 mod backoff;
 mod batch;
+mod body;
 mod credentials;
 mod endpoint;
 #[cfg(debug_assertions)]
@@ -38,10 +39,9 @@ mod request;
 mod shipper;
 mod sign;
 mod skew;
-mod split;
 mod status;
 
 pub use answer::Rejected;
-pub use batch::Batch;
+pub use batch::{Batch, billed};
 pub use shipper::{Shipper, Step};
 pub use status::{Trouble, UploadStatus};

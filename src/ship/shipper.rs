@@ -4,7 +4,7 @@ mod reactions;
 
 use super::answer::{Meaning, Rejected, ServiceError};
 use super::backoff::{Asked, Backoff, Pace};
-use super::batch::{Batch, Broken, push_string};
+use super::batch::{Batch, Broken};
 use super::credentials::{Credentials, Keys, LOOK_MS, Ready, Role, sts};
 use super::endpoint::{self, Endpoint};
 use super::request::{NoAnswer, Wire};
@@ -12,8 +12,8 @@ use super::skew::ServiceClock;
 use super::status::{Trouble, UploadStatus};
 use crate::clock::Heard;
 use crate::env::{CertificateTime, Clock, Env, Limits, NetErrorKind, Route};
-use crate::model::StreamKey;
 use crate::model::settings::UploadSettings;
+use crate::model::{StreamKey, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -453,7 +453,7 @@ impl Shipper {
         ];
         let plain;
         let body = if operation != Operation::PutLogEvents {
-            plain = creation_body(&work.batch.key, operation).into_bytes();
+            plain = creation_body(&work.batch.key, operation);
             &plain
         } else if work.batch.is_gzip() && !self.is_plain(work.boot_ms) {
             headers.push(("content-encoding", "gzip"));
@@ -495,14 +495,14 @@ fn split_or_drop(batch: &Batch, reason: &str) -> Step {
     if batch.events > 1 { Step::Split } else { Step::Drop { reason: reason.to_owned() } }
 }
 
-fn creation_body(key: &StreamKey, operation: Operation) -> String {
-    let mut body = String::from("{\"logGroupName\":");
-    push_string(&mut body, &key.group);
+fn creation_body(key: &StreamKey, operation: Operation) -> Vec<u8> {
+    let mut body = b"{\"logGroupName\":\"".to_vec();
+    json::push_inside(&mut body, key.group.as_bytes());
     if operation == Operation::CreateLogStream {
-        body.push_str(",\"logStreamName\":");
-        push_string(&mut body, &key.stream);
+        body.extend_from_slice(b"\",\"logStreamName\":\"");
+        json::push_inside(&mut body, key.stream.as_bytes());
     }
-    body.push('}');
+    body.extend_from_slice(b"\"}");
     body
 }
 

@@ -3,7 +3,6 @@
 use super::shape::{self, DECIMALS_MAX, Templates, text_pieces};
 use super::varint::{self, Reader};
 use super::wire::{BODY_BYTES_MAX, EVENTS_MAX};
-use crate::model::Event;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 /// The longest payload.
@@ -75,7 +74,7 @@ pub fn unpack(body: &[u8]) -> Option<Vec<u8>> {
 pub type Plan = Vec<Option<u32>>;
 
 /// The payload of a record.
-pub fn encode(events: &[Event], plan: &Plan, wall_ms: i64, templates: &Templates) -> Vec<u8> {
+pub fn encode(events: &[Decoded], plan: &Plan, wall_ms: i64, templates: &Templates) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     put_runs(&mut out, plan);
     put_own_times(&mut out, events);
@@ -128,7 +127,7 @@ fn put_runs(out: &mut Vec<u8>, plan: &Plan) {
     }
 }
 
-fn put_own_times(out: &mut Vec<u8>, events: &[Event]) {
+fn put_own_times(out: &mut Vec<u8>, events: &[Decoded]) {
     let own = events.iter().filter(|event| event.own_time).count();
     if own == 0 || own == events.len() {
         varint::put(out, u64::from(own > 0));
@@ -167,11 +166,11 @@ fn put_number(values: &mut Vec<u8>, number: &[u8], template: &[u8], time: &[u8])
 /// An event out of a record: everything but where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// See [`Event::timestamp_ms`].
+    /// See [`crate::model::Event::timestamp_ms`].
     pub timestamp_ms: i64,
-    /// See [`Event::own_time`].
+    /// See [`crate::model::Event::own_time`].
     pub own_time: bool,
-    /// See [`Event::message`].
+    /// The JSON text.
     pub message: String,
 }
 
@@ -295,12 +294,9 @@ pub fn fits(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::StreamKey;
-    use std::rc::Rc;
 
-    fn event(timestamp_ms: i64, own_time: bool, message: &str) -> Event {
-        let key = Rc::new(StreamKey { group: "g".into(), stream: "s".into() });
-        Event { key, timestamp_ms, own_time, message: message.into() }
+    fn event(timestamp_ms: i64, own_time: bool, message: &str) -> Decoded {
+        Decoded { timestamp_ms, own_time, message: message.into() }
     }
 
     fn templates(messages: &[&str]) -> Templates {
@@ -313,7 +309,7 @@ mod tests {
         templates
     }
 
-    fn round_trip(events: &[Event], plan: &Plan, templates: &Templates) -> usize {
+    fn round_trip(events: &[Decoded], plan: &Plan, templates: &Templates) -> usize {
         let payload = encode(events, plan, 1000, templates);
         let body = Packer::default().pack(&payload);
         assert_eq!(unpack(&body).as_ref(), Some(&payload));
@@ -345,7 +341,7 @@ mod tests {
     fn a_page_that_hardly_changes_takes_a_byte_or_two_a_number() {
         let shapes: Vec<String> = (0..100).map(|n| format!(r#"{{"T":"5","metric_{n}":{n}.5}}"#)).collect();
         let templates = templates(&shapes.iter().map(String::as_str).collect::<Vec<_>>());
-        let events: Vec<Event> =
+        let events: Vec<Decoded> =
             (0..100).map(|n| event(1000, false, &format!(r#"{{"T":"1000","metric_{n}":{n}.6}}"#))).collect();
         let payload_bytes = round_trip(&events, &(0..100).map(Some).collect(), &templates);
         assert!(payload_bytes <= 310, "{payload_bytes}");

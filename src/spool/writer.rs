@@ -1,9 +1,10 @@
 //! Turns events into frames: finds the templates they follow, and decides when a shape is worth its bytes.
 
-use super::body::{self, Packer, Plan};
+use super::body::{self, Decoded, Packer, Plan};
 use super::shape::{self, Templates};
 use super::wire::{self, TEMPLATES_MAX};
 use super::{NewRecord, RecordMeta};
+use crate::model::Event;
 use std::collections::BTreeSet;
 
 /// Memory for the templates of the segment that is written; what is over it is deflated without.
@@ -65,31 +66,37 @@ impl Encoder {
         source: Option<u32>,
         segment_bytes: u64,
     ) -> Option<Frames> {
+        let text = |event: &Event| Decoded {
+            timestamp_ms: event.timestamp_ms,
+            own_time: event.own_time,
+            message: event.message(),
+        };
+        let events: Vec<Decoded> = new.events.iter().map(text).collect();
         let mut shapes = Vec::new();
         if let Some(at) = self.copies.iter().position(|(due, _)| *due <= segment_bytes) {
             shapes = self.copies.swap_remove(at).1;
         }
-        let (mut plan, recurring) = self.plan(new);
+        let (mut plan, recurring) = self.plan(&events);
         if self.recurring_bytes >= RECURRING_BYTES_MIN && !recurring.is_empty() {
             self.recurring_bytes = 0;
-            let frame = self.make_shape(meta.sequence, new, &recurring, &mut plan);
+            let frame = self.make_shape(meta.sequence, &events, &recurring, &mut plan);
             if !frame.is_empty() {
                 let first_end = segment_bytes + (shapes.len() + frame.len()) as u64;
                 shapes.extend_from_slice(&frame);
                 self.copies.push((first_end + COPY_DISTANCE_BYTES, frame));
             }
         }
-        let mut payload = body::encode(new.events, &plan, new.wall_ms, &self.templates);
+        let mut payload = body::encode(&events, &plan, new.wall_ms, &self.templates);
         let decoded = body::decode(&payload, meta.events, new.wall_ms, &self.templates);
         let same = decoded.is_ok_and(|decoded| {
-            decoded.iter().zip(new.events).all(|(decoded, event)| {
+            decoded.iter().zip(&events).all(|(decoded, event)| {
                 decoded.message == event.message
                     && (decoded.timestamp_ms, decoded.own_time) == (event.timestamp_ms, event.own_time)
             })
         });
         if !same {
-            let plain = vec![None; new.events.len()];
-            payload = body::encode(new.events, &plain, new.wall_ms, &self.templates);
+            let plain = vec![None; events.len()];
+            payload = body::encode(&events, &plain, new.wall_ms, &self.templates);
         }
         if payload.len() > body::PAYLOAD_BYTES_MAX {
             return None;
@@ -115,12 +122,12 @@ impl Encoder {
     }
 
     /// The template of each event, and the events without one whose text is worth one.
-    fn plan(&mut self, new: &NewRecord<'_>) -> (Plan, Vec<usize>) {
-        let mut plan = Plan::with_capacity(new.events.len());
+    fn plan(&mut self, events: &[Decoded]) -> (Plan, Vec<usize>) {
+        let mut plan = Plan::with_capacity(events.len());
         let (mut recurring, mut unknown, mut unknown_bytes) = (Vec::new(), Vec::new(), 0);
         let (mut text, mut numbers) = (Vec::new(), Vec::new());
         let mut expected = 0;
-        for (at, event) in new.events.iter().enumerate() {
+        for (at, event) in events.iter().enumerate() {
             if !shape::cut(event.message.as_bytes(), &mut text, &mut numbers) {
                 plan.push(None);
                 continue;
@@ -152,11 +159,11 @@ impl Encoder {
     }
 
     /// Makes templates of these events; empty when there is no room for them.
-    fn make_shape(&mut self, sequence: u64, new: &NewRecord<'_>, recurring: &[usize], plan: &mut Plan) -> Vec<u8> {
+    fn make_shape(&mut self, sequence: u64, events: &[Decoded], recurring: &[usize], plan: &mut Plan) -> Vec<u8> {
         let first = self.templates.len();
         let (mut text, mut numbers) = (Vec::new(), Vec::new());
         for at in recurring {
-            let message = new.events[*at].message.as_bytes();
+            let message = events[*at].message.as_bytes();
             let full = self.templates.memory_bytes() + message.len() > TEMPLATES_BYTES_MAX;
             if full || self.templates.len() >= TEMPLATES_MAX {
                 break;

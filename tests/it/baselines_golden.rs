@@ -77,7 +77,7 @@ fn counters_saved_by_the_first_version_go_on() {
     assert_eq!(converter.load_baselines(SAVED, moment(100_000)), Ok(12));
     for (converted, (target, _)) in scrape(&mut converter, 130.0, 120_000).iter().zip(targets()) {
         assert_eq!((converted.counts.first_seen, converted.counts.converted), (0, 3), "{:?}", target.endpoint);
-        let messages: String = converted.events.iter().map(|event| event.message.as_str()).collect();
+        let messages: String = converted.events.iter().map(|event| event.message()).collect();
         for field in ["\"c_total\":30", "\"s_sum\":60", "\"s_count\":90"] {
             assert!(messages.contains(field), "{messages}");
         }

@@ -241,8 +241,8 @@ fn random_pages_convert_as_the_model_says() {
                 .events
                 .iter()
                 .map(|event| {
-                    let json = serde_json::from_str(&event.message).unwrap();
-                    line((event.timestamp_ms, event.key.stream.clone(), json))
+                    let json = serde_json::from_str(&event.message()).unwrap();
+                    line((event.timestamp_ms, event.key().stream.clone(), json))
                 })
                 .collect();
             want.sort();

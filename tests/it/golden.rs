@@ -87,10 +87,10 @@ fn replay(case: &Case) -> Result<(), String> {
             let converted =
                 converter.convert(target, &scraped.report, scraped.outcome.ok(), &reported, clock.monotonic_ms());
             delivered.extend(converted.events.into_iter().map(|event| Delivered {
-                group: event.key.group.clone(),
-                stream: event.key.stream.clone(),
+                group: event.key().group.clone(),
+                stream: event.key().stream.clone(),
                 timestamp_ms: event.timestamp_ms,
-                message: event.message,
+                message: event.message(),
             }));
         }
         clock.0.set(clock.0.get() + case.interval_s * 1000);

@@ -177,11 +177,13 @@ fn stream_key(stream: &str) -> Rc<StreamKey> {
 
 fn events(world: &World, count: i64) -> Vec<Event> {
     (0..count)
-        .map(|n| Event {
-            key: key(),
-            timestamp_ms: world.true_ms() - (n * 7919) % 10_000,
-            own_time: false,
-            message: format!("{{\"job\":\"edge\",\"node_load1\":{n}}}"),
+        .map(|n| {
+            Event::text(
+                key(),
+                world.true_ms() - (n * 7919) % 10_000,
+                false,
+                &format!("{{\"job\":\"edge\",\"node_load1\":{n}}}"),
+            )
         })
         .collect()
 }
@@ -453,7 +455,7 @@ fn a_gateway_that_takes_less_gets_less_and_loses_nothing_small() {
     let single = Batch::encode(&key(), std::slice::from_ref(&event), true);
     assert_eq!(run(&world, &mut shipper, &single), Step::Wait);
     world.boot_ms.set(shipper.not_before_ms());
-    event.message = "x".repeat(30_000);
+    event = Event::text(key(), event.timestamp_ms, false, &"x".repeat(30_000));
     let large = Batch::encode(&key(), &[event], false);
     assert!(matches!(run(&world, &mut shipper, &large), Step::Drop { .. }));
     assert_eq!(run(&world, &mut shipper, &single), delivered());
@@ -478,10 +480,10 @@ fn keys_that_no_header_can_hold_are_refused_without_showing_them() {
 fn what_breaks_a_known_rule_is_not_even_sent() {
     let (world, mut shipper) = (ready_world(), Shipper::new(settings()));
     let mut event = events(&world, 1).remove(0);
-    event.message = "x".repeat(1_048_551);
+    event = Event::text(key(), event.timestamp_ms, false, &"x".repeat(1_048_551));
     let huge = [event.clone()];
     assert!(matches!(run(&world, &mut shipper, &Batch::encode(&key(), &huge, true)), Step::Drop { .. }));
-    event.message.clear();
+    event = Event::text(key(), event.timestamp_ms, false, "");
     let with_empty = [event, events(&world, 1).remove(0)];
     assert_eq!(run(&world, &mut shipper, &Batch::encode(&key(), &with_empty, true)), Step::Split);
     let illegal = Batch::encode(&stream_key("a:b"), &events(&world, 2), true);
@@ -511,7 +513,7 @@ fn a_mixed_backlog_is_stored_to_the_last_valid_event() {
             continue;
         }
         valid += usize::from(in_time && !message.is_empty());
-        backlog.push(Event { key: key(), timestamp_ms: world.true_ms() - age_ms, own_time: false, message });
+        backlog.push(Event::text(key(), world.true_ms() - age_ms, false, &message));
     }
     let mut work: Vec<Vec<Event>> = Vec::new();
     let mut rest = &backlog[..];

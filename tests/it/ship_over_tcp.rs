@@ -45,12 +45,7 @@ fn batch(events: usize) -> Batch {
     #[allow(clippy::disallowed_methods)] // the server judges ages by real time
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
     let key = Rc::new(StreamKey { group: "/edge/tcp".to_owned(), stream: "job é".to_owned() });
-    let event = |n: usize| Event {
-        key: Rc::clone(&key),
-        timestamp_ms: now_ms + n as i64,
-        own_time: false,
-        message: format!("{{\"n\":{n}}}"),
-    };
+    let event = |n: usize| Event::text(Rc::clone(&key), now_ms + n as i64, false, &format!("{{\"n\":{n}}}"));
     Batch::encode(&key, &(0..events).map(event).collect::<Vec<_>>(), true)
 }
 

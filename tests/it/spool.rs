@@ -24,15 +24,10 @@ pub fn key(stream: &str) -> Rc<StreamKey> {
 pub fn events(key: &Rc<StreamKey>, n: u64, count: usize) -> Vec<Event> {
     let timestamp_ms = 1_763_820_000_000 + n as i64 * 10_000;
     (0..count)
-        .map(|at| Event {
-            key: Rc::clone(key),
-            timestamp_ms,
-            own_time: at % 7 == 3,
-            message: format!(
+        .map(|at| Event::text(Rc::clone(key), timestamp_ms, at % 7 == 3, &format!(
                 r#"{{"Timestamp":"{timestamp_ms}","Version":"0","cpu":"{at}","host":"pi4","node_load":{n}.{at},"x":{}}}"#,
                 n * 1_000_003 % 977
-            ),
-        })
+            )))
         .collect()
 }
 
@@ -359,7 +354,7 @@ fn a_record_that_never_fits_is_refused_and_nothing_is_dropped_for_it() {
             char::from(b'!' + (state >> 58) as u8)
         })
         .collect();
-    let event = Event { key: Rc::clone(&key), timestamp_ms: 0, own_time: false, message: noise };
+    let event = Event::text(Rc::clone(&key), 0, false, &noise);
     let events = [event];
     let new =
         NewRecord { key: &key, boot_id: [0; 16], monotonic_ms: 0, wall_ms: 0, clock_confirmed: true, events: &events };

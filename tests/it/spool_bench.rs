@@ -33,13 +33,15 @@ fn a_spool_of_64_mib() {
         let key = &keys[records as usize % 2];
         let page: Vec<Event> = page
             .iter()
-            .map(|event| Event {
-                key: Rc::clone(key),
-                timestamp_ms: event.timestamp_ms + shift_ms,
-                own_time: false,
-                message: event
-                    .message
-                    .replace(&event.timestamp_ms.to_string(), &(event.timestamp_ms + shift_ms).to_string()),
+            .map(|event| {
+                Event::text(
+                    Rc::clone(key),
+                    event.timestamp_ms + shift_ms,
+                    false,
+                    &event
+                        .message()
+                        .replace(&event.timestamp_ms.to_string(), &(event.timestamp_ms + shift_ms).to_string()),
+                )
             })
             .collect();
         let new = NewRecord {

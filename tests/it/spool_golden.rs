@@ -36,8 +36,8 @@ fn cat(disk: &SimDisk) -> (String, reader::Report) {
             out.push_str(&format!(
                 "{}\n",
                 serde_json::json!({
-                    "log_group": event.key.group,
-                    "log_stream": event.key.stream,
+                    "log_group": event.key().group,
+                    "log_stream": event.key().stream,
                     "timestamp": event.timestamp_ms,
                     "own_time": event.own_time,
                     "sequence": record.meta.sequence,
@@ -45,7 +45,7 @@ fn cat(disk: &SimDisk) -> (String, reader::Report) {
                     "monotonic_ms": record.meta.monotonic_ms,
                     "wall_ms": record.meta.wall_ms,
                     "confirmed": record.meta.clock_confirmed,
-                    "message": event.message,
+                    "message": event.message(),
                 })
             ));
         }
@@ -125,7 +125,7 @@ fn a_node_exporter_page_takes_less_than_6_bytes_a_sample() {
                 disk.used_bytes() as f64 / samples_a_page / f64::from(records)
             );
         }
-        text_bytes += record.events.iter().map(|event| event.message.len()).sum::<usize>();
+        text_bytes += record.events.iter().map(|event| event.message_bytes()).sum::<usize>();
         true
     })
     .expect("readable");
@@ -217,11 +217,13 @@ fn write_golden_folders() {
                 .chain(messages.clone());
         let events: Vec<Event> = messages
             .enumerate()
-            .map(|(at, message)| Event {
-                key: node.clone(),
-                timestamp_ms: if at == 3 { i64::MIN + n } else { n * 1_000 + at as i64 * at as i64 },
-                own_time: at % 2 == 0,
-                message,
+            .map(|(at, message)| {
+                Event::text(
+                    node.clone(),
+                    if at == 3 { i64::MIN + n } else { n * 1_000 + at as i64 * at as i64 },
+                    at % 2 == 0,
+                    &message,
+                )
             })
             .collect();
         let (boot_id, monotonic_ms) = ([n as u8 / 20; 16], n as u64);
@@ -241,12 +243,7 @@ fn write_golden_folders() {
             .as_array()
             .expect("events")
             .iter()
-            .map(|event| Event {
-                key: node.clone(),
-                timestamp_ms,
-                own_time: false,
-                message: event.as_str().expect("a string").to_owned(),
-            })
+            .map(|event| Event::text(node.clone(), timestamp_ms, false, &event.as_str().expect("a string").to_owned()))
             .collect();
         let new = NewRecord {
             key: &node,

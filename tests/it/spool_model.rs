@@ -191,11 +191,13 @@ impl Run<'_> {
         let (n, key) = (self.n, key(stream));
         self.n += count;
         let events: Vec<Event> = (n..n + count)
-            .map(|n| Event {
-                key: Rc::clone(&key),
-                timestamp_ms: n as i64,
-                own_time: n.is_multiple_of(5),
-                message: format!("{{\"stream\":{stream},\"event\":{n},\"a\":\"{}\"}}", "x".repeat(n as usize % 40)),
+            .map(|n| {
+                Event::text(
+                    Rc::clone(&key),
+                    n as i64,
+                    n.is_multiple_of(5),
+                    &format!("{{\"stream\":{stream},\"event\":{n},\"a\":\"{}\"}}", "x".repeat(n as usize % 40)),
+                )
             })
             .collect();
         let (boot, confirmed) = ((self.n / 500) as u8, self.choices.pick(2) == 0);
@@ -211,7 +213,7 @@ impl Run<'_> {
         if let Ok(first) = self.spool().append(&new, &disk) {
             self.had += count;
             for (number, event) in (first..).zip(events) {
-                let old = self.known.insert(number, Known { stream, text: event.message });
+                let old = self.known.insert(number, Known { stream, text: event.message() });
                 assert_eq!(old, None, "a number is given out twice");
                 self.pending.insert(number);
                 self.fresh.insert(number);
@@ -244,7 +246,7 @@ impl Run<'_> {
                 assert!(!self.settled.contains(&number), "{number} was settled by this process");
                 assert!(self.pending.contains(&number), "{number} is not pending");
                 let known = &self.known[&number];
-                assert_eq!((&event.message, &batch.key.stream), (&known.text, &format!("s{}", known.stream)));
+                assert_eq!((&event.message(), &batch.key.stream), (&known.text, &format!("s{}", known.stream)));
             }
         }
         Some(batch)
@@ -340,7 +342,7 @@ impl Run<'_> {
             for (number, event) in numbers(&record.pending).zip(&record.events) {
                 assert!(listed.insert(number), "{number} is listed twice");
                 let known = self.known.get(&number).map(|known| &known.text);
-                assert_eq!(Some(&event.message), known, "{number} is invented or changed");
+                assert_eq!(Some(&event.message()), known, "{number} is invented or changed");
             }
             true
         })
@@ -461,7 +463,7 @@ impl Run<'_> {
         for record in &abandoned.records {
             back += record.events.len() as u64;
             for (number, event) in numbers(&record.pending).zip(&record.events) {
-                assert_eq!(event.message, self.known[&number].text);
+                assert_eq!(event.message(), self.known[&number].text);
                 assert!(!self.synced.contains(&number) || self.disk_damaged);
                 assert!(!self.flying.contains(number));
             }

@@ -269,12 +269,7 @@ pub fn decode_frame(frame: &[u8], place: &Place, templates: &Templates, key: &Rc
     let decoded = body::decode(&body::unpack(body)?, header.count, header.wall_ms, templates).ok()?;
     let events: Vec<Event> = decoded
         .into_iter()
-        .map(|event| Event {
-            key: Rc::clone(key),
-            timestamp_ms: event.timestamp_ms,
-            own_time: event.own_time,
-            message: event.message,
-        })
+        .map(|event| Event::text(Rc::clone(key), event.timestamp_ms, event.own_time, &event.message))
         .collect();
     let pending = Ranges::of(vec![(place.sequence, place.sequence + events.len() as u64)]);
     (events.len() == header.count as usize).then(|| SpoolRecord { meta: header.meta(Rc::clone(key)), events, pending })

@@ -220,6 +220,7 @@ impl Agent {
             if self.discoverer.refresh(env) {
                 self.schedule.replace(self.discoverer.targets(), env.clock.monotonic_ms());
                 self.converter.forget_missing(self.discoverer.targets().iter().map(Rc::as_ref));
+                self.scraper.forget_missing(self.discoverer.targets().iter().map(Rc::as_ref));
             }
         } else if self.bounds_due_ms <= by_ms {
             self.enforce_bounds(env);
@@ -320,18 +321,20 @@ impl Agent {
         let started_ms = env.clock.monotonic_ms();
         let timeout_ms = self.schedule.timeout_ms(index, started_ms);
         let target = Rc::clone(&self.schedule.entries()[index].target);
-        let scraped = self.scraper.scrape(&target, timeout_ms, env, &mut |page| {
+        let intake = self.converter.intake(&target);
+        let mut host_page = |page: &mut dyn FnMut(&[u8])| {
             let mut text = String::new();
             self.host.render(env, Path::new("/"), &mut text);
             page(text.as_bytes());
-        });
+        };
+        let scraped = self.scraper.scrape_into(&target, timeout_ms, env, &mut host_page, intake);
         if matches!(&scraped.outcome, Err(error) if error.kind == ScrapeErrorKind::Stopped) {
             return;
         }
         let report_samples = report_samples(&target, &scraped);
         self.note_scrape(index, &scraped, timeout_ms, env);
-        let (report, page) = (scraped.report, scraped.outcome.ok());
-        let converted = self.converter.convert(&target, &report, page, &report_samples, started_ms);
+        let (report, succeeded) = (scraped.report, scraped.outcome.is_ok());
+        let converted = self.converter.finish(&target, &report, succeeded, &report_samples, started_ms);
         self.note_left_out(&converted.counts);
         self.books.produced(converted.events.len() as u64);
         self.lane.push(converted.events, report.start_ms, started_ms);

@@ -59,7 +59,7 @@ impl Agent {
         self.lane.events() + spooled + self.delivery.detached_events()
     }
 
-    pub(super) fn note_scrape(&mut self, index: usize, scraped: &Scraped, timeout_ms: u64, env: Env<'_>) {
+    pub(super) fn note_scrape(&mut self, index: usize, scraped: &Scraped<()>, timeout_ms: u64, env: Env<'_>) {
         let now_ms = env.clock.monotonic_ms();
         let left_out = self.schedule.take_left_out(now_ms);
         if left_out > 0 {

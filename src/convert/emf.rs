@@ -44,8 +44,7 @@ impl Matcher {
             }
             EmfSettings::Declared { declarations, .. } => declarations,
         };
-        let matched: Vec<usize> =
-            (0..declarations.len()).filter(|&at| matches_labels(&declarations[at], labels)).collect();
+        let matched = self.matched(settings, labels);
         if matched.is_empty() {
             return Vec::new();
         }
@@ -64,6 +63,16 @@ impl Matcher {
             .collect();
         measurements.sort_by_key(|measurement| measurement.fields[0]);
         measurements
+    }
+
+    /// The declarations that match an event's labels, whatever its fields are.
+    pub(super) fn matched(&self, settings: &EmfSettings, labels: &Attributes<'_>) -> Vec<usize> {
+        match settings {
+            EmfSettings::Declared { declarations, .. } => {
+                (0..declarations.len()).filter(|&at| matches_labels(&declarations[at], labels)).collect()
+            }
+            EmfSettings::Off | EmfSettings::AllLabels { .. } => Vec::new(),
+        }
     }
 
     /// Forgets all verdicts: the declarations changed.

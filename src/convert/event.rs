@@ -86,6 +86,12 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    /// The same with every value a part of the text.
+    pub(super) fn without_holes(mut self) -> Self {
+        self.pairs.iter_mut().for_each(|pair| pair.hole = None);
+        self
+    }
+
     /// Names and values, sorted bytewise by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.pairs.iter().map(|pair| (pair.name, pair.value))

@@ -14,7 +14,7 @@ const MAX_BYTES: usize = 1 << 20;
 const FAMILY_BYTES: usize = 32;
 
 /// Family name -> type.
-type Types = HashMap<Box<str>, MetricType>;
+pub(super) type Types = HashMap<Box<str>, MetricType>;
 
 /// The types that the last pages of one target gave.
 #[derive(Default)]
@@ -34,6 +34,16 @@ impl Families {
             return Some(kind);
         }
         if name != family { self.lookup(page, exposed) } else { self.lookup(page, exposed.strip_suffix("_total")?) }
+    }
+
+    /// Nothing is remembered but the last page's families, and those whole.
+    pub(super) fn is_settled(&self, page_has_none: bool) -> bool {
+        self.vanished.is_empty() && self.last.is_empty() == page_has_none
+    }
+
+    /// The last page's families.
+    pub(super) fn last(&self) -> Types {
+        self.last.clone()
     }
 
     fn lookup(&self, page: &Types, family: &str) -> Option<MetricType> {

@@ -12,24 +12,29 @@
 //! service's 1 MiB with room for later marks, a metric directive by 100 metrics.
 
 mod baseline;
+mod commit;
 mod emf;
 mod event;
 mod families;
 mod gather;
 mod histogram;
 mod key;
+mod layouts;
 mod names;
+mod plain;
+mod plan;
 mod saved;
 
 use crate::model::settings::ConvertSettings;
-use crate::model::{Event, LabelValues, Layout, MetricType, Page, Report, Sample, Target};
-use baseline::{Baselines, ScrapeTime};
-use event::{Attributes, Group};
+use crate::model::{Event, Intake, MetricType, Sample, Target};
+use baseline::Baselines;
+use commit::Scratch;
 use families::Families;
-use gather::{FieldValue, Gathering, GroupHead, Kept};
-use histogram::Distribution;
+use gather::FieldValue;
 use key::KeyMap;
-use std::rc::Rc;
+use layouts::Layouts;
+use plan::Plan;
+use std::collections::HashMap;
 
 pub use saved::{LoadError, Moment};
 
@@ -39,11 +44,18 @@ const TYPE_LABEL: &str = "prom_metric_type";
 /// The least `max_gap` where the settings give none.
 const DEFAULT_MAX_GAP_MS: u64 = 15 * 60_000;
 
+/// The memory for the plans of all targets, in bytes, roughly.
+const PLAN_BYTES_MAX: usize = 24 << 20;
+/// A target whose plan found no room takes the plain way for so many scrapes; then it is tried again.
+const PLAIN_SCRAPES: u32 = 256;
+
 /// Turns scrapes into events.
 pub struct Converter {
     settings: ConvertSettings,
     baselines: Baselines,
-    families: KeyMap<Families>,
+    targets: KeyMap<TargetState>,
+    scratch: Scratch,
+    generation: u64,
     matcher: emf::Matcher,
     keys: names::Keys,
 }
@@ -87,6 +99,23 @@ pub struct ConvertCounts {
     pub baselines_refused: u64,
 }
 
+impl ConvertCounts {
+    fn add(&mut self, more: &Self) {
+        self.converted += more.converted;
+        self.unsupported_type += more.unsupported_type;
+        self.no_type += more.no_type;
+        self.not_finite += more.not_finite;
+        self.first_seen += more.first_seen;
+        self.not_advancing += more.not_advancing;
+        self.repeated += more.repeated;
+        self.long_gap += more.long_gap;
+        self.oversized += more.oversized;
+        self.undeclared += more.undeclared;
+        self.baselines_evicted += more.baselines_evicted;
+        self.baselines_refused += more.baselines_refused;
+    }
+}
+
 /// A member of an event that comes from a sample.
 #[derive(Clone, Copy)]
 struct Field<'a> {
@@ -100,7 +129,9 @@ impl Converter {
         Self {
             baselines: Baselines::new(settings.baseline_bytes),
             settings,
-            families: KeyMap::default(),
+            targets: KeyMap::default(),
+            scratch: Scratch::default(),
+            generation: 0,
             matcher: emf::Matcher::default(),
             keys: names::Keys::default(),
         }
@@ -111,15 +142,17 @@ impl Converter {
         self.baselines.set_limit(settings.baseline_bytes);
         self.matcher.clear();
         self.settings = settings;
+        let generation = self.next_generation();
+        self.targets.values_mut().for_each(|state| state.renew(generation));
     }
 
-    /// Forgets the metadata of targets other than these. Baselines stay until they are a day old: targets come back.
+    /// Forgets the metadata and the plans of targets other than these. Baselines stay until they are a day old: targets come back.
     pub fn forget_missing<'a>(&mut self, targets: impl IntoIterator<Item = &'a Target>) {
-        let mut known = std::mem::take(&mut self.families);
+        let mut known = std::mem::take(&mut self.targets);
         for target in targets {
             let key = key::of_target(&target.identity());
-            if let Some(families) = known.remove(&key) {
-                self.families.insert(key, families);
+            if let Some(state) = known.remove(&key) {
+                self.targets.insert(key, state);
             }
         }
         self.keys.sweep();
@@ -146,120 +179,96 @@ impl Converter {
         (self.baselines.len(), self.baselines.bytes())
     }
 
-    /// Converts one scrape of one target.
-    ///
-    /// `page` is missing for a scrape that failed: it costs no baseline. `report_samples` (`up`, `scrape_*`) become
-    /// events where the settings ask for them or the page gives their names a type. `monotonic_ms` orders scrapes and
-    /// ages baselines whatever the wall clock does; it never goes back.
-    pub fn convert(
-        &mut self,
-        target: &Target,
-        report: &Report,
-        page: Option<Page>,
-        report_samples: &[Sample],
-        monotonic_ms: u64,
-    ) -> Converted {
-        let succeeded = page.is_some();
-        let Page { mut samples, types } = page.unwrap_or_default();
-        let scraped = samples.len();
-        let target_key = key::of_target(&target.identity());
-        let families = self.families.entry(target_key).or_default();
-        // The agent sends them where the page gives one of their names a type.
-        let health = self.settings.more.scrape_health;
-        let wanted = |sample: &&Sample| {
-            let name = sample.labels.name();
-            health || families.type_of(&types, name, name).is_some()
-        };
-        samples.extend(report_samples.iter().filter(wanted).cloned());
-
-        let time = ScrapeTime { monotonic_ms, interval_ms: target.interval_ms };
-        let default_gap_ms = DEFAULT_MAX_GAP_MS.max(target.interval_ms.saturating_mul(3));
-        let max_gap_ms = self.settings.max_gap_ms.unwrap_or(default_gap_ms);
-        let mut gathering = Gathering::new(&self.settings, target_key, time, max_gap_ms);
-        self.baselines.begin(time);
-        self.keys.begin();
-        let mut last = ("", "", None);
-        for (at, sample) in samples.iter().enumerate() {
-            let gauge = if at >= scraped { health } else { self.settings.more.untyped };
-            // A family's samples follow one another.
-            let names = (sample.exposed_name(), sample.labels.name());
-            if (last.0, last.1) != names {
-                last = (names.0, names.1, families.type_of(&types, names.0, names.1));
-            }
-            match last.2.or(gauge.then_some(MetricType::Gauge)) {
-                Some(kind) => gathering.add(at as u32, sample, kind, &mut self.baselines),
-                None => gathering.counts.no_type += 1,
-            }
-        }
-        if succeeded {
-            families.turn_page(types);
-        }
-        gathering.finish();
-        let Gathering { groups, kept, distributions, mut counts, .. } = gathering;
-        counts.baselines_evicted = std::mem::take(&mut self.baselines.evicted);
-        counts.baselines_refused = std::mem::take(&mut self.baselines.refused);
-        let mut converted = Converted { events: Vec::with_capacity(groups.len()), counts };
-        self.write(&samples, &groups, kept, &distributions, report.start_ms, &mut converted);
-        converted
+    /// Takes a scrape of this target that begins: push the page to it, then call [`Converter::finish`].
+    pub fn intake(&mut self, target: &Target) -> &mut dyn Intake {
+        let key = key::of_target(&target.identity());
+        let generation = self.next_generation();
+        let all: usize = self.targets.values().map(TargetState::memory_bytes).sum();
+        let state = self.targets.entry(key).or_insert_with(|| TargetState::new(generation));
+        let others = all.saturating_sub(state.memory_bytes());
+        state.plan.bytes_max = if state.plain_scrapes > 0 { 0 } else { PLAN_BYTES_MAX.saturating_sub(others) };
+        &mut state.plan
     }
 
-    /// Writes the groups' events.
-    fn write(
-        &mut self,
-        samples: &[Sample],
-        groups: &[GroupHead],
-        mut kept: Vec<Kept>,
-        distributions: &[Distribution],
-        start_ms: i64,
-        converted: &mut Converted,
-    ) {
-        kept.sort_by_key(|kept| kept.group);
-        let Converted { events, counts } = converted;
-        let (no_labels, no_numbers) = (Rc::new(LabelValues::default()), Rc::new(Vec::new()));
-        let mut fields: Vec<Field<'_>> = Vec::new();
-        for run in kept.chunk_by(|a, b| a.group == b.group) {
-            fields.clear();
-            fields.extend(run.iter().map(|kept| Field { name: kept.name(samples), value: kept.value }));
-            // A stable sort: of two samples with one name the later one on the page counts.
-            fields.sort_by_key(|field| field.name);
-            fields.dedup_by(|later, kept| {
-                let same = later.name == kept.name;
-                if same {
-                    kept.value = later.value;
-                }
-                same
-            });
-            let head = &groups[run[0].group as usize];
-            let first = &samples[head.first_sample as usize];
-            let mut labels = Attributes::of(&first.labels, head.left_out, head.kind, &self.settings);
-            let extra: Vec<String> =
-                self.settings.labels.iter().map(|(_, template)| event::expand(&template.0, &labels)).collect();
-            for ((name, _), value) in self.settings.labels.iter().zip(&extra) {
-                labels.add(name, value, None);
-            }
-            let timestamp_ms = first.timestamp_ms.unwrap_or(start_ms);
-            let group = Group {
-                labels: &labels,
-                fields: &fields,
-                distributions,
-                timestamp_ms: Some(timestamp_ms),
-                span_s: head.span_s,
-            };
-            let outcome = group.write(&self.settings, &mut self.matcher);
-            let lost = outcome.oversized + if outcome.undeclared { fields.len() as u64 } else { 0 };
-            counts.oversized += outcome.oversized;
-            counts.undeclared += lost - outcome.oversized;
-            counts.converted += fields.len() as u64 - lost;
-            if outcome.written.is_empty() {
-                continue;
-            }
-            let key = self.keys.of(&self.settings, &labels);
-            let own_time = first.timestamp_ms.is_some();
-            events.extend(outcome.written.into_iter().map(|written| {
-                let layout = Layout::new(Rc::clone(&key), Rc::new(written.shape), Rc::clone(&no_labels));
-                Event { layout: Rc::new(layout), numbers: Rc::clone(&no_numbers), first: 0, own_time, timestamp_ms }
-            }));
+    fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        self.generation
+    }
+
+    fn max_gap_ms(&self, target: &Target) -> u64 {
+        let default_ms = DEFAULT_MAX_GAP_MS.max(target.interval_ms.saturating_mul(3));
+        self.settings.max_gap_ms.unwrap_or(default_ms)
+    }
+}
+
+/// What is kept of one target.
+struct TargetState {
+    families: Families,
+    plan: Plan,
+    layouts: Layouts,
+    /// Counts scrapes, to tell what the present one touched.
+    scrape: u32,
+    /// The numbers of `up` and its like, by name.
+    reports: Vec<(Box<str>, u32)>,
+    /// So many scrapes more take the plain way, for want of room.
+    plain_scrapes: u32,
+}
+
+impl TargetState {
+    fn new(generation: u64) -> Self {
+        Self {
+            families: Families::default(),
+            plan: Plan::new(generation),
+            layouts: Layouts::default(),
+            scrape: 0,
+            reports: Vec::new(),
+            plain_scrapes: 0,
         }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.plan.memory_bytes() + self.layouts.memory_bytes()
+    }
+
+    /// The plan and all that hangs on it begin anew; what the families' types are stays.
+    fn renew(&mut self, generation: u64) {
+        (self.plan, self.layouts) = (Plan::new(generation), Layouts::default());
+        self.reports.clear();
+    }
+
+    fn renew_if_wasted(&mut self, generation: u64) {
+        let had_room = self.plan.bytes_max > 0;
+        self.plain_scrapes = self.plain_scrapes.saturating_sub(1);
+        if self.plan.has_odd() && had_room {
+            self.plain_scrapes = PLAIN_SCRAPES;
+        }
+        if self.plan.is_forgotten() || (self.plan.has_odd() && had_room) {
+            self.renew(generation);
+        }
+    }
+
+    /// Stages `up` or one of its like, where the settings ask for it or the page gives its name a type, as in the agent.
+    fn push_report_sample(&mut self, sample: &Sample, types: Option<&HashMap<Box<str>, MetricType>>, health: bool) {
+        let name = sample.labels.name();
+        let none = HashMap::new();
+        if !health && self.families.type_of(types.unwrap_or(&none), name, name).is_none() {
+            return;
+        }
+        let known = self.reports.iter().find(|(known, _)| &**known == name).map(|(_, number)| *number);
+        let number = known.or_else(|| {
+            let labels: Vec<(&str, &str)> = sample.labels.iter().collect();
+            let number = self.plan.series(&labels, name)?;
+            self.reports.push((name.into(), number));
+            Some(number)
+        });
+        // A handful of samples is never too large for a page.
+        let _ = match number {
+            Some(number) => self.plan.sample(number, sample.value, sample.timestamp_ms),
+            None => {
+                let labels: Vec<(&str, &str)> = sample.labels.iter().collect();
+                self.plan.odd(&labels, name, sample.value, sample.timestamp_ms)
+            }
+        };
     }
 }
 

@@ -4,6 +4,8 @@
 
 pub mod batch;
 mod duration;
+pub mod index;
+mod intake;
 pub mod json;
 mod labels;
 mod layout;
@@ -17,6 +19,7 @@ mod stream;
 mod target;
 
 pub use duration::{format_duration, parse_duration_ms, parse_size};
+pub use intake::{Intake, PAGE_BYTES_MAX, PageIntake, page_too_large};
 pub use labels::{Labels, LabelsBuilder};
 pub use layout::{Event, Form, LabelValues, Layout, Marks, Piece, Shape, ShapeBuilder};
 pub use number::{DECIMAL_BYTES_MAX, decimal_bytes, integer_bytes, push_decimal, push_integer};

@@ -1,30 +1,33 @@
 //! From the series of a page to samples: the target's labels, relabelling, names, limits.
+//!
+//! What a line's series comes to is worked out once and kept in the target's [`SeriesTable`]; then the line costs a look-up.
 
-use super::exposition::{Refusal, Series, Sink};
+use super::exposition::{Context, Known, Refusal, Series, Sink};
+use super::table::{SeriesTable, Verdict};
+use crate::model::index::Key;
 use crate::model::settings::ScrapeJob;
-use crate::model::{Labels, LabelsBuilder, MetricType, Page, Sample, Target};
+use crate::model::{Intake, LabelsBuilder, MetricType, Target};
 use crate::relabel::relabel;
 
 /// The most labels that one series may have, whatever the job's `label_limit`. Prometheus has no such limit; an event's
 /// label costs about 30 bytes and an event holds 1 MiB.
 const MAX_LABELS: usize = 4096;
-/// The most memory that a page's samples and families may take, in bytes: about 300,000 samples.
-const MAX_PAGE_BYTES: usize = 64 << 20;
-/// What the allocator adds to an allocation, in bytes, roughly.
-const ALLOCATION_BYTES: usize = 16;
 /// Samples with a time stamp further ahead than this are dropped (`maxAheadTime` in Prometheus 3.0.1's scrape.go).
 const MAX_AHEAD_MS: i64 = 600_000;
 /// Before this time, 2024-01-01, the clock tells nothing about what is ahead, in milliseconds since 1970.
 const CREDIBLE_MS: i64 = 1_704_067_200_000;
 
-/// Collects the samples of one page of one target.
+/// Hands the samples of one page of one target to whoever takes them.
 pub(super) struct Collector<'a> {
     job: &'a ScrapeJob,
     target_labels: Vec<(&'a str, &'a str)>,
     latest_ms: i64,
     builder: LabelsBuilder,
-    bytes: usize,
-    pub page: Page,
+    intake: &'a mut dyn Intake,
+    /// Missing for a page that is read the plain way.
+    table: Option<&'a mut SeriesTable>,
+    /// What the entry at hand can be known by.
+    known_by: Option<Key>,
     /// Samples on the page.
     pub scraped: u64,
     /// Samples that relabelling left.
@@ -33,16 +36,32 @@ pub(super) struct Collector<'a> {
     pub too_far_ahead: u64,
 }
 
+/// A series whose labels are at hand, or its number.
+enum Which<'s> {
+    Number(u32),
+    Labels { labels: &'s [(&'s str, &'s str)], exposed_name: &'s str },
+}
+
 impl<'a> Collector<'a> {
-    pub fn new(target: &'a Target, start_ms: i64) -> Self {
+    pub fn new(
+        target: &'a Target,
+        start_ms: i64,
+        intake: &'a mut dyn Intake,
+        mut table: Option<&'a mut SeriesTable>,
+    ) -> Self {
         let latest_ms = if start_ms < CREDIBLE_MS { i64::MAX } else { start_ms + MAX_AHEAD_MS };
+        intake.begin();
+        if let Some(table) = &mut table {
+            table.begin(intake.generation());
+        }
         Self {
             job: &target.job,
             target_labels: target.labels.iter().filter(|(name, _)| !name.starts_with("__")).collect(),
             latest_ms,
             builder: LabelsBuilder::default(),
-            bytes: 0,
-            page: Page::default(),
+            intake,
+            table,
+            known_by: None,
             scraped: 0,
             post_relabel: 0,
             too_far_ahead: 0,
@@ -61,40 +80,107 @@ impl<'a> Collector<'a> {
         Err(format!("sample_limit exceeded ({} samples after relabelling, limit {limit})", self.post_relabel))
     }
 
-    fn keep(&mut self, labels: Labels, exposed_name: Option<&str>, series: &Series) -> Result<(), Refusal> {
+    fn keep(&mut self, which: &Which<'_>, value: f64, timestamp_ms: Option<i64>) -> Result<(), Refusal> {
         self.post_relabel += 1;
         let limit = self.job.limits.samples;
         if limit > 0 && self.post_relabel > limit {
             // The page is lost; it is read to its end only to know its size.
-            self.page.samples = Vec::new();
+            if self.post_relabel == limit + 1 {
+                self.intake.begin();
+            }
             return Ok(());
         }
-        let timestamp_ms = series.timestamp_ms.filter(|_| self.job.honor_timestamps);
+        let timestamp_ms = timestamp_ms.filter(|_| self.job.honor_timestamps);
         if timestamp_ms.is_some_and(|at| at > self.latest_ms) {
             self.too_far_ahead += 1;
             return Ok(());
         }
-        self.account(size_of::<Sample>() + labels.heap_bytes() + exposed_name.map_or(0, str::len) + ALLOCATION_BYTES)?;
-        self.page.samples.push(Sample {
-            labels,
-            value: series.value,
-            timestamp_ms,
-            exposed_name: exposed_name.map(Box::from),
-        });
-        Ok(())
+        let taken = match *which {
+            Which::Number(series) => self.intake.sample(series, value, timestamp_ms),
+            Which::Labels { labels, exposed_name } => self.intake.odd(labels, exposed_name, value, timestamp_ms),
+        };
+        taken.or_else(whole_page)
     }
 
-    fn account(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.bytes += bytes;
-        if self.bytes > MAX_PAGE_BYTES {
-            return whole_page(format!("the page's samples take more than {} MiB of memory", MAX_PAGE_BYTES >> 20));
+    fn note(&mut self, known_by: Option<Key>, verdict: Verdict) {
+        if let (Some(key), Some(table)) = (known_by, &mut self.table) {
+            table.note(key, verdict);
         }
-        Ok(())
+    }
+
+    /// Takes the labels as they are delivered.
+    fn take(&mut self, labels: &[(&str, &str)], exposed: Option<&str>, series: &Series) -> Result<(), Refusal> {
+        check(labels, self.job)?;
+        let name = labels.iter().find_map(|(name, value)| (*name == "__name__").then_some(*value)).unwrap_or_default();
+        let exposed_name = exposed.unwrap_or(name);
+        let known_by = self.known_by.take();
+        let which = match self.intake.series(labels, exposed_name) {
+            Some(number) => {
+                self.note(known_by, Verdict::Series(number));
+                Which::Number(number)
+            }
+            None => Which::Labels { labels, exposed_name },
+        };
+        self.keep(&which, series.value, series.timestamp_ms)
+    }
+}
+
+/// Bytes that mean the same in different contexts have different keys.
+fn kind_of(context: Context) -> u8 {
+    match context {
+        Context::Sample => 0,
+        Context::SampleOfSummary => 1,
+        Context::SampleOfHistogram => 2,
+        Context::Metadata => 3,
     }
 }
 
 impl Sink for Collector<'_> {
+    fn known_by(&mut self, raw: Option<(Context, &[u8])>) {
+        self.known_by = match (&self.table, raw) {
+            (Some(table), Some((context, raw))) => Some(table.key(kind_of(context), raw)),
+            _ => None,
+        };
+    }
+
+    fn find(&mut self, context: Context, raw: &[u8]) -> Option<Known> {
+        let table = self.table.as_mut()?;
+        let key = table.key(kind_of(context), raw);
+        Some(match table.find(&key)? {
+            Verdict::Series(number) => Known::Series(number),
+            Verdict::Dropped => Known::Dropped,
+            Verdict::Family(number, kind) => Known::Family(number, kind),
+        })
+    }
+
+    fn again(&mut self, known: Known, value: f64, timestamp_ms: Option<i64>) -> Result<(), Refusal> {
+        match known {
+            Known::Series(number) => {
+                self.scraped += 1;
+                self.keep(&Which::Number(number), value, timestamp_ms)
+            }
+            Known::Dropped => {
+                self.scraped += 1;
+                Ok(())
+            }
+            Known::Family(number, _) => {
+                self.intake.family_again(number);
+                Ok(())
+            }
+        }
+    }
+
     fn sample(&mut self, series: &Series) -> Result<(), Refusal> {
+        // A line that only its value sent through the parser, or an exemplar.
+        if let (Some(key), Some(table)) = (self.known_by, &mut self.table) {
+            match table.find(&key) {
+                Some(Verdict::Series(number)) => {
+                    return self.again(Known::Series(number), series.value, series.timestamp_ms);
+                }
+                Some(Verdict::Dropped) => return self.again(Known::Dropped, series.value, series.timestamp_ms),
+                _ => {}
+            }
+        }
         self.scraped += 1;
         let own = own_labels(series)?;
         let mut conflicts = Vec::new();
@@ -104,34 +190,30 @@ impl Sink for Collector<'_> {
             pairs.extend(renamed.iter().map(|(name, value)| (name.as_str(), *value)));
             sort_by_name(&mut pairs);
         }
+        let exposed = exposed_name(series, &pairs);
         if self.job.metric_relabel.is_empty() {
-            check(&pairs, self.job)?;
-            let labels = Labels::from_sorted(&pairs);
-            let renamed = exposed_name(series, &pairs).filter(|exposed| *exposed != labels.name());
-            return self.keep(labels, renamed, series);
+            return self.take(&pairs, exposed, series);
         }
-        self.builder.reset_sorted(pairs.iter().copied());
-        if !relabel(&mut self.builder, &self.job.metric_relabel) {
-            return Ok(());
-        }
-        let relabelled: Vec<_> = self.builder.iter().collect();
-        if relabelled.is_empty() {
-            return Ok(());
-        }
-        check(&relabelled, self.job)?;
-        let labels = Labels::from_sorted(&relabelled);
-        let renamed = exposed_name(series, &pairs).filter(|exposed| *exposed != labels.name());
-        self.keep(labels, renamed, series)
+        let mut builder = std::mem::take(&mut self.builder);
+        builder.reset_sorted(pairs.iter().copied());
+        let kept = relabel(&mut builder, &self.job.metric_relabel);
+        let relabelled: Vec<_> = builder.iter().collect();
+        let taken = if kept && !relabelled.is_empty() {
+            self.take(&relabelled, exposed, series)
+        } else {
+            let known_by = self.known_by.take();
+            self.note(known_by, Verdict::Dropped);
+            Ok(())
+        };
+        self.builder = builder;
+        taken
     }
 
     fn family(&mut self, name: &str, kind: Option<MetricType>) -> Result<(), Refusal> {
-        match (self.page.types.get_mut(name), kind) {
-            (Some(known), Some(kind)) => *known = kind,
-            (Some(_), None) => {}
-            (None, _) => {
-                self.account(name.len() + 2 * size_of::<Box<str>>() + ALLOCATION_BYTES)?;
-                self.page.types.insert(name.into(), kind.unwrap_or(MetricType::Unknown));
-            }
+        let number = self.intake.family(name, kind).or_else(whole_page)?;
+        if let Some(number) = number {
+            let known_by = self.known_by.take();
+            self.note(known_by, Verdict::Family(number, kind));
         }
         Ok(())
     }

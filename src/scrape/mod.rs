@@ -4,13 +4,14 @@
 //! labels, relabel, check names and limits. A page is taken as a whole or not at all, unless the job says that bad lines
 //! are to be skipped. An HTTP answer, the machine's own figures and a folder of text files go the same way.
 //!
-//! Refuses: state of series between scrapes (only OAuth2 tokens are kept), scheduling, retries, protobuf.
+//! Refuses: what a series' numbers are between scrapes (which lines are known is kept, and OAuth2 tokens), scheduling,
+//! retries, protobuf.
 //!
 //! Limits beside the job's own: [`exposition::MAX_ENTRY_BYTES`] for a line, [`MAX_BODY_BYTES`] for a page where the job
-//! gives no `body_size_limit`, 4096 labels on a series, 64 MiB of samples in memory.
+//! gives no `body_size_limit`, 4096 labels on a series, [`crate::model::PAGE_BYTES_MAX`] of samples in memory.
 //!
 //! ```text
-//! Net --pieces--> gzip --> Exposition --series--> Collector --> Page
+//! Net --pieces--> gzip --> Exposition --series--> Collector --> Intake
 //! Host, Textfile ---------^             merge labels, relabel,
 //!                                       names, limits
 //! ```
@@ -25,16 +26,19 @@ pub mod exposition;
 pub mod fuzzing;
 mod report;
 mod request;
+mod table;
 mod textfile;
 
 use crate::env::{CertificateTime, Env, Head, Limits, Request, Route, TokenCache, authorize};
 use crate::model::settings::ScrapeJob;
-use crate::model::{Endpoint, Page, Report, Target};
+use crate::model::{Endpoint, Intake, Page, PageIntake, Report, Target};
 use body::{Body, Deadline, Done, Failure};
 use collector::Collector;
 use exposition::{BadLines, Exposition, Format};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use table::SeriesTable;
 
 pub use body::MAX_BODY_BYTES;
 pub use error::{ScrapeError, ScrapeErrorKind};
@@ -50,15 +54,17 @@ const MAX_PROBLEMS: usize = 10;
 #[derive(Default)]
 pub struct Scraper {
     tokens: TokenCache,
+    /// By target.
+    tables: HashMap<String, SeriesTable>,
 }
 
 /// What one scrape of one target gave.
 #[derive(Debug)]
-pub struct Scraped {
+pub struct Scraped<T = Page> {
     /// What is known whether it succeeded or not.
     pub report: Report,
-    /// The page, or why there is none.
-    pub outcome: Result<Page, ScrapeError>,
+    /// The page, unless it was pushed to an intake; or why there is none.
+    pub outcome: Result<T, ScrapeError>,
     /// For `status`, at most a few: lines and files that were skipped, samples that were dropped, in a scrape that succeeded.
     pub problems: Vec<String>,
 }
@@ -72,10 +78,49 @@ impl Scraper {
         Self::default()
     }
 
-    /// Scrapes the target once. Takes at most `timeout_ms`, which may be less than the target's own time-out.
-    /// `host_page` is asked for the machine's own figures, as text, where the target is [`Endpoint::Host`].
+    /// Scrapes the target once, the plain way: every sample with its labels. Takes at most `timeout_ms`, which may be less
+    /// than the target's own time-out. `host_page` is asked for the machine's own figures, as text, where the target is
+    /// [`Endpoint::Host`].
     pub fn scrape(&mut self, target: &Target, timeout_ms: u64, env: Env<'_>, host_page: Feed<'_>) -> Scraped {
-        run(target, env, |collector, problems| match &target.endpoint {
+        let mut intake = PageIntake::default();
+        let scraped = self.pull(target, timeout_ms, env, host_page, &mut intake, None);
+        Scraped { report: scraped.report, outcome: scraped.outcome.map(|()| intake.page), problems: scraped.problems }
+    }
+
+    /// Scrapes the target once and pushes the page to `intake`, known series by their numbers. A page that failed may have
+    /// been pushed in part.
+    pub fn scrape_into(
+        &mut self,
+        target: &Target,
+        timeout_ms: u64,
+        env: Env<'_>,
+        host_page: Feed<'_>,
+        intake: &mut dyn Intake,
+    ) -> Scraped<()> {
+        let identity = target.identity();
+        let mut table = self.tables.remove(&identity).unwrap_or_default();
+        let scraped = self.pull(target, timeout_ms, env, host_page, intake, Some(&mut table));
+        self.tables.insert(identity, table);
+        scraped
+    }
+
+    /// Forgets what is known of the pages of targets other than these.
+    pub fn forget_missing<'a>(&mut self, targets: impl IntoIterator<Item = &'a Target>) {
+        let mut known = std::mem::take(&mut self.tables);
+        let kept = targets.into_iter().filter_map(|target| known.remove_entry(&target.identity()));
+        self.tables = kept.collect();
+    }
+
+    fn pull(
+        &mut self,
+        target: &Target,
+        timeout_ms: u64,
+        env: Env<'_>,
+        host_page: Feed<'_>,
+        intake: &mut dyn Intake,
+        table: Option<&mut SeriesTable>,
+    ) -> Scraped<()> {
+        run(target, env, intake, table, |collector, problems| match &target.endpoint {
             _ if let Some(why) = &target.refused => Err(ScrapeError::new(target, ScrapeErrorKind::Limit, why)),
             Endpoint::Http { url, unix_socket } => {
                 self.exchange(target, url, unix_socket.as_deref(), timeout_ms, env, collector)
@@ -121,7 +166,7 @@ impl Scraper {
             stop_grace_ms: Request::STOP_GRACE_MS,
         };
         let deadline = Deadline { clock: env.clock, at_ms: started_ms.saturating_add(timeout_ms) };
-        let mut intake = Intake::Waiting(collector, deadline);
+        let mut intake = Answer::Waiting(collector, deadline);
         let (mut drained, mut refused) = (0, false);
         let result = env.net.exchange(&request, &mut |head, piece| {
             if head.status != 200 {
@@ -135,7 +180,7 @@ impl Scraper {
         if refused || matches!(&result, Ok(exchange) if exchange.head.status == 401) {
             self.tokens.forget(&job.http.auth);
         }
-        if let Intake::Failed((kind, text)) = intake {
+        if let Answer::Failed((kind, text)) = intake {
             return Err(ScrapeError::new(target, kind, &text));
         }
         let exchange = result.map_err(|error| ScrapeError::from_net(target, &error))?;
@@ -149,19 +194,36 @@ impl Scraper {
 
 /// Reads a page that does not come from an exporter through the same pipeline: relabelling, limits and all.
 pub fn scrape_page(target: &Target, format: Format, env: Env<'_>, feed: Feed<'_>) -> Scraped {
-    run(target, env, |collector, _| read(target, format, collector, feed))
+    let mut intake = PageIntake::default();
+    let scraped = run(target, env, &mut intake, None, |collector, _| read(target, format, collector, feed));
+    Scraped { report: scraped.report, outcome: scraped.outcome.map(|()| intake.page), problems: scraped.problems }
+}
+
+/// The same for a page that is pushed to `intake`, with what is known of the target's pages.
+pub fn scrape_page_into(
+    target: &Target,
+    format: Format,
+    env: Env<'_>,
+    feed: Feed<'_>,
+    intake: &mut dyn Intake,
+    scraper: &mut Scraper,
+) -> Scraped<()> {
+    let table = scraper.tables.entry(target.identity()).or_default();
+    run(target, env, intake, Some(table), |collector, _| read(target, format, collector, feed))
 }
 
 /// Measures, and turns what was collected into a result.
 fn run(
     target: &Target,
     env: Env<'_>,
+    intake: &mut dyn Intake,
+    table: Option<&mut SeriesTable>,
     work: impl FnOnce(&mut Collector<'_>, &mut Vec<String>) -> Result<Done, ScrapeError>,
-) -> Scraped {
+) -> Scraped<()> {
     let started_ms = env.clock.monotonic_ms();
     let mut report = Report { start_ms: env.clock.wall_ms(), ..Report::default() };
     let mut problems = Vec::new();
-    let mut collector = Collector::new(target, report.start_ms);
+    let mut collector = Collector::new(target, report.start_ms, intake, table);
     let outcome = work(&mut collector, &mut problems).and_then(|done| {
         report.body_bytes = done.bytes;
         report.lines_skipped = done.bad.count;
@@ -187,7 +249,7 @@ fn run(
         problems.push(format!("and {more} more"));
     }
     report.duration_ms = env.clock.monotonic_ms().saturating_sub(started_ms);
-    Scraped { report, outcome: outcome.map(|()| collector.page), problems }
+    Scraped { report, outcome, problems }
 }
 
 fn read_text(target: &Target, collector: &mut Collector<'_>, feed: Feed<'_>) -> Result<Done, ScrapeError> {
@@ -213,14 +275,14 @@ fn status_failure(head: &Head) -> Failure {
 }
 
 /// An answer on its way in.
-enum Intake<'c, 't> {
+enum Answer<'c, 't> {
     /// Nothing of the body has come.
     Waiting(&'c mut Collector<'t>, Deadline<'c>),
     Body(Box<Body<'c, 't>>),
     Failed(Failure),
 }
 
-impl Intake<'_, '_> {
+impl Answer<'_, '_> {
     fn push(&mut self, head: &Head, job: &ScrapeJob, piece: &[u8]) -> ControlFlow<()> {
         self.start(head, job);
         let Self::Body(body) = self else { return ControlFlow::Break(()) };

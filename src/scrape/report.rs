@@ -7,7 +7,7 @@ use crate::model::{LabelsBuilder, Sample, Target};
 ///
 /// No series is remembered from one scrape to the next, so `scrape_series_added` counts all of them, as it does in the
 /// CloudWatch agent.
-pub fn report_samples(target: &Target, scraped: &Scraped) -> Vec<Sample> {
+pub fn report_samples<T>(target: &Target, scraped: &Scraped<T>) -> Vec<Sample> {
     let report = &scraped.report;
     let mut labels = LabelsBuilder::from_labels(&target.labels);
     [

@@ -26,3 +26,4 @@ mod spool_export;
 mod spool_golden;
 mod spool_model;
 mod tidy;
+mod two_ways;

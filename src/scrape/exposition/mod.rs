@@ -15,6 +15,7 @@
 //! ```
 
 mod cursor;
+mod lines;
 mod number;
 mod openmetrics;
 mod series;
@@ -67,6 +68,46 @@ pub trait Sink {
     /// # Errors
     /// The page is refused; see [`Refusal`].
     fn family(&mut self, name: &str, kind: Option<MetricType>) -> Result<(), Refusal>;
+
+    /// What the next sample or family can be known by: bytes that mean the same wherever they stand. Nothing: by nothing.
+    fn known_by(&mut self, _raw: Option<(Context, &[u8])>) {}
+
+    /// Whether a line is known, and what it is.
+    fn find(&mut self, _context: Context, _raw: &[u8]) -> Option<Known> {
+        None
+    }
+
+    /// A sample, or a family's line, that was found.
+    ///
+    /// # Errors
+    /// It is refused; see [`Refusal`].
+    fn again(&mut self, _known: Known, _value: f64, _timestamp_ms: Option<i64>) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// What beside its bytes decides what a line means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Context {
+    /// A sample.
+    Sample,
+    /// A sample after the TYPE line of a summary: a number in `quantile` is put into form.
+    SampleOfSummary,
+    /// A sample after the TYPE line of a histogram: a number in `le` is put into form.
+    SampleOfHistogram,
+    /// A HELP, TYPE or UNIT line.
+    Metadata,
+}
+
+/// What a known line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// A sample of the series with this number.
+    Series(u32),
+    /// A sample that relabelling drops.
+    Dropped,
+    /// A family's line, with this number and the type that it gives.
+    Family(u32, Option<MetricType>),
 }
 
 /// A sink's refusal.
@@ -145,9 +186,22 @@ impl Exposition {
     /// # Errors
     /// The page is bad, and nothing more is to be pushed.
     pub fn push(&mut self, piece: &[u8], sink: &mut dyn Sink) -> Result<(), BadLine> {
+        let mut piece = piece;
+        if self.retry_bytes == 0
+            && !self.pending.is_empty()
+            && let Some(end) = memchr::memchr(b'\n', piece)
+        {
+            // Mostly the entry ends with its line, and what follows need not be copied.
+            self.pending.extend_from_slice(&piece[..=end]);
+            self.read_pending(false, sink)?;
+            piece = &piece[end + 1..];
+            self.retry_bytes = self.pending.len() * 2;
+        }
         if self.pending.is_empty() {
             let read = self.read(piece, false, sink)?;
             self.pending.extend_from_slice(&piece[read..]);
+            self.retry_bytes = 0;
+            return Ok(());
         } else {
             self.pending.extend_from_slice(piece);
             if self.pending.len() < self.retry_bytes {
@@ -196,6 +250,10 @@ impl Exposition {
                 self.state = State::Reading;
             }
             let rest = &bytes[at..];
+            if let Some(read) = self.known(rest, sink)? {
+                at += read;
+                continue;
+            }
             let view = &rest[..rest.len().min(MAX_ENTRY_BYTES)];
             let mut cursor = Cursor { bytes: view, at: 0, ends: ends && view.len() == rest.len(), lines: 0 };
             let found = match self.format {
@@ -203,9 +261,17 @@ impl Exposition {
                 Format::OpenMetrics => openmetrics::entry(&mut cursor, &mut self.series, &mut self.kind),
             };
             let refusal = match found {
-                Ok(Found::Sample) => sink.sample(&self.series).err(),
+                Ok(Found::Sample) => {
+                    let line = one_line(view, &cursor);
+                    let raw = line.filter(|line| lines::cut(line) == Some(self.series.end));
+                    sink.known_by(raw.map(|line| (self.context(), &line[..self.series.end])));
+                    sink.sample(&self.series).err()
+                }
                 Ok(Found::Family { name: (start, end), kind }) => match std::str::from_utf8(&view[start..end]) {
-                    Ok(name) => sink.family(name, kind).err(),
+                    Ok(name) => {
+                        sink.known_by(one_line(view, &cursor).map(|line| (Context::Metadata, line)));
+                        sink.family(name, kind).err()
+                    }
                     // No sample can have such a name.
                     Err(_) => None,
                 },
@@ -234,6 +300,36 @@ impl Exposition {
             self.line += cursor.lines;
         }
         Ok(bytes.len())
+    }
+
+    /// Reads a line that the sink knows. Gives its bytes.
+    fn known(&mut self, rest: &[u8], sink: &mut dyn Sink) -> Result<Option<usize>, BadLine> {
+        let Some(line) = lines::next(rest, self.format) else { return Ok(None) };
+        let context = if line.is_metadata { Context::Metadata } else { self.context() };
+        let Some(known) = sink.find(context, line.raw) else { return Ok(None) };
+        let (value, timestamp_ms) = match known {
+            Known::Family(_, kind) => {
+                self.kind = kind.unwrap_or(self.kind);
+                (0.0, None)
+            }
+            Known::Series(_) | Known::Dropped => match lines::value_and_time(line.tail, self.format) {
+                Some(found) => found,
+                None => return Ok(None),
+            },
+        };
+        if let Err(Refusal { whole_page, text }) = sink.again(known, value, timestamp_ms) {
+            self.forgive(BadLine { line: self.line, column: 1, text, whole_page })?;
+        }
+        self.line += 1;
+        Ok(Some(line.bytes))
+    }
+
+    fn context(&self) -> Context {
+        match self.kind {
+            MetricType::Summary => Context::SampleOfSummary,
+            MetricType::Histogram => Context::SampleOfHistogram,
+            _ => Context::Sample,
+        }
     }
 
     fn forgive(&mut self, bad: BadLine) -> Result<(), BadLine> {
@@ -266,6 +362,12 @@ impl Exposition {
         }
         BadLine { line: self.line + lines_before, column, text, whole_page: false }
     }
+}
+
+/// The entry that was read, without its end, if it is one line and nothing more.
+fn one_line<'a>(view: &'a [u8], cursor: &Cursor<'_>) -> Option<&'a [u8]> {
+    let line = view.get(..cursor.at)?.strip_suffix(b"\n")?;
+    (cursor.lines == 1 && !line.contains(&b'\n')).then_some(line)
 }
 
 /// Whether all is there that the description of an error quotes, so that it does not depend on the pieces.

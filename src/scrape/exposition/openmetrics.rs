@@ -189,6 +189,7 @@ fn labels(c: &mut Cursor<'_>, series: &mut Series, kind: MetricType) -> Result<(
 
 /// Value, time stamp, exemplar and line end.
 fn sample(c: &mut Cursor<'_>, series: &mut Series) -> Result<Found, Stop> {
+    series.end = c.at;
     if !series.is_named() {
         return c.bad("no metric name before this");
     }

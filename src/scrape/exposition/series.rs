@@ -10,6 +10,8 @@ pub struct Series {
     text: String,
     name: Option<(u32, u32)>,
     labels: Vec<Place>,
+    /// Where the series ends in its entry.
+    pub(super) end: usize,
     /// The sample's value.
     pub value: f64,
     /// The exposition's time stamp, milliseconds since 1970.

@@ -22,6 +22,7 @@ pub(super) fn entry(c: &mut Cursor<'_>, series: &mut Series, kind: &mut MetricTy
         b'{' => {
             series.clear();
             labels(c, series, *kind)?;
+            series.end = c.at;
             sample(c, series)
         }
         byte if is_name_start(byte) => {
@@ -29,8 +30,10 @@ pub(super) fn entry(c: &mut Cursor<'_>, series: &mut Series, kind: &mut MetricTy
             c.skip_while(is_name)?;
             // Blanks before the name are taken for a part of it: the sample has no type then and goes nowhere.
             series.set_name(&c.bytes[start..c.at], start)?;
+            series.end = c.at;
             if c.skip_blanks()? == b'{' {
                 labels(c, series, *kind)?;
+                series.end = c.at;
             }
             sample(c, series)
         }

@@ -24,8 +24,8 @@ pub(super) fn lengths(counts: &[u32], limit: usize, lengths: &mut [u8]) {
         }
     }
     // The first ones that never come make up the number.
-    for symbol in 0..counts.len() {
-        if used < 2 && counts[symbol] == 0 {
+    for (symbol, &count) in counts.iter().enumerate() {
+        if used < 2 && count == 0 {
             sorted[used] = symbol as u64;
             used += 1;
         }
@@ -104,9 +104,9 @@ pub(super) fn codes(lengths: &[u8], codes: &mut [u16]) {
     }
     // next[n + 1] holds how many codes have n bits.
     let mut first = 0u16;
-    for length in 1..=BITS_MAX {
-        first = (first + next[length]) << 1;
-        next[length] = first;
+    for entry in &mut next[1..=BITS_MAX] {
+        first = (first + *entry) << 1;
+        *entry = first;
     }
     for (code, &length) in codes.iter_mut().zip(lengths) {
         *code = 0;
@@ -174,7 +174,7 @@ mod tests {
             let counts: Vec<u32> = (0..symbols).map(|_| (1u32 << random(20)) >> random(20)).collect();
             let (lengths, taken) = of(&counts, limit);
             assert_eq!(taken, 1 << 15);
-            for (a, b) in counts.iter().zip(&lengths).zip(counts[1..].iter().zip(&lengths[1..])).map(|(a, b)| (a, b)) {
+            for (a, b) in counts.iter().zip(&lengths).zip(counts[1..].iter().zip(&lengths[1..])) {
                 assert!(a.0 == b.0 || a.1 == b.1 || *b.1 == 0 || *a.1 == 0 || (a.0 < b.0) == (a.1 > b.1));
             }
         }

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod convert;
+pub mod deflate;
 pub mod discovery;
 pub mod env;
 pub mod gzip;

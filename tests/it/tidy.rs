@@ -12,6 +12,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("yaml", &[]),
     ("profile", &[]),
     ("gzip", &[]),
+    ("deflate", &[]),
     ("env", &["model"]),
     ("clock", &["env"]),
     ("config", &["model", "pattern", "env", "yaml", "profile"]),

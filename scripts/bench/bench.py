@@ -289,4 +289,5 @@ def measure(binary, root, options):
         row(f"instructions per 1,000 samples, {name} page", f"{count:,.0f}", "")
 
 
-main()
+if __name__ == "__main__":
+    main()

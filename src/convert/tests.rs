@@ -3,9 +3,10 @@
 use super::*;
 use crate::model::batch::{EVENT_BYTES_MAX, MARKS_BYTES_MAX};
 use crate::model::settings::{Declaration, EmfSettings, Histograms, ScrapeJob, ScrapeLimits, ScrapeProtocol, Template};
-use crate::model::{Endpoint, Labels, Marks};
+use crate::model::{Endpoint, Labels, Marks, Page, Report};
 use crate::pattern::Pattern;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 const T1: i64 = 1_700_000_000_000;
 

@@ -1,4 +1,5 @@
-//! gzip (RFC 1952) around the raw deflate of the `flate2` crate: bodies that are sent, answers as they come in.
+//! gzip (RFC 1952): the frame of bodies that are sent, whose deflate is `deflate`'s, and answers as they come in, inflated by the
+//! `flate2` crate.
 //!
 //! `flate2` has gzip too, with a checksum whose tables take 16 kB and readers and writers for more uses than these two: some
 //! 25 kB of the binary.
@@ -7,7 +8,7 @@
 //! other, as in Go; anything else behind a member is an error, as there.
 
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress, Status};
 
 static CRC32: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
@@ -16,58 +17,42 @@ const HEADER_BYTES: usize = 10;
 const TRAILER_BYTES: usize = 8;
 /// Decompressed bytes are handed on in pieces of at most this size.
 const PIECE_BYTES: usize = 32 << 10;
-/// The compressor's output has this much room at least before each call.
-const ROOM_BYTES: usize = 4 << 10;
 
-/// Compresses one body.
-pub struct Encoder {
-    deflate: Compress,
-    crc: Digest<'static, u32, Table<1>>,
-    plain_bytes: u32,
-    out: Vec<u8>,
+/// What stands before a body's deflate stream: no flags, no time, no hint of the level, an unknown system.
+pub fn header() -> Vec<u8> {
+    let mut out = Vec::from(MAGIC);
+    out.extend_from_slice(&[0, 0, 0, 0, 0, 0, 255]);
+    out
 }
 
-impl Encoder {
-    /// Levels from 0 to 9. Equal bytes written in equal pieces give equal bodies.
-    pub fn new(level: u32) -> Self {
-        let mut out = Vec::from(MAGIC);
-        // No flags, no time, no hint of the level, an unknown system.
-        out.extend_from_slice(&[0, 0, 0, 0, 0, 0, 255]);
-        let deflate = Compress::new(Compression::new(level), false);
-        Self { deflate, crc: CRC32.digest(), plain_bytes: 0, out }
-    }
+/// What stands behind a body's deflate stream: the checksum and the length of what was compressed.
+pub struct Checksum {
+    crc: Digest<'static, u32, Table<1>>,
+    plain_bytes: u32,
+}
 
-    /// Appends to the body.
-    pub fn write(&mut self, plain: &[u8]) {
+impl Default for Checksum {
+    fn default() -> Self {
+        Self { crc: CRC32.digest(), plain_bytes: 0 }
+    }
+}
+
+impl Checksum {
+    /// The next bytes of what is compressed.
+    pub fn update(&mut self, plain: &[u8]) {
         self.crc.update(plain);
         // The length is kept modulo 2^32 (section 2.3.1).
         self.plain_bytes = self.plain_bytes.wrapping_add(plain.len() as u32);
-        self.run(plain, FlushCompress::None);
     }
 
-    /// The whole body.
-    pub fn finish(mut self) -> Vec<u8> {
-        self.run(&[], FlushCompress::Finish);
-        self.out.extend_from_slice(&self.crc.finalize().to_le_bytes());
-        self.out.extend_from_slice(&self.plain_bytes.to_le_bytes());
-        self.out
-    }
-
-    fn run(&mut self, mut plain: &[u8], flush: FlushCompress) {
-        let finish = flush == FlushCompress::Finish;
-        loop {
-            self.out.reserve(ROOM_BYTES);
-            let before = self.deflate.total_in();
-            let status = self.deflate.compress_vec(plain, &mut self.out, flush).expect("memory takes every write");
-            plain = plain.get((self.deflate.total_in() - before) as usize..).unwrap_or_default();
-            if if finish { status == Status::StreamEnd } else { plain.is_empty() } {
-                return;
-            }
-        }
+    /// Appends it.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.crc.finalize().to_le_bytes());
+        out.extend_from_slice(&self.plain_bytes.to_le_bytes());
     }
 }
 
-/// Decompresses a body that [`Encoder`] made; what is no such gives what can be read of it.
+/// Decompresses a whole body; what is no such gives what can be read of it.
 pub fn decode(body: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     let mut keep = |piece: &[u8]| -> Result<(), ()> {
@@ -267,9 +252,10 @@ impl Default for Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::GzBuilder;
+    use crate::deflate::Encoder;
     use flate2::read::GzDecoder;
     use flate2::write::GzEncoder;
+    use flate2::{Compression, GzBuilder};
     use std::io::{Read, Write};
 
     fn text(bytes: usize) -> Vec<u8> {
@@ -279,6 +265,17 @@ mod tests {
             b"abc 0123\n"[(seed >> 24) as usize % 9]
         };
         (0..bytes).map(|_| next()).collect()
+    }
+
+    fn encoded(pieces: &[&[u8]]) -> Vec<u8> {
+        let (mut encoder, mut checksum, mut body) = (Encoder::new(), Checksum::default(), header());
+        for piece in pieces {
+            encoder.unknown(piece);
+            checksum.update(piece);
+        }
+        encoder.finish(&mut body);
+        checksum.finish(&mut body);
+        body
     }
 
     fn decoded(body: &[u8], piece_bytes: usize) -> Result<Vec<u8>, &'static str> {
@@ -303,9 +300,7 @@ mod tests {
         for bytes in [0, 1, 100, 32 << 10, (32 << 10) + 1, 300_000] {
             let plain = text(bytes);
             for piece_bytes in [1000, 1 << 20] {
-                let mut encoder = Encoder::new(5);
-                plain.chunks(piece_bytes).for_each(|piece| encoder.write(piece));
-                let body = encoder.finish();
+                let body = encoded(&plain.chunks(piece_bytes).collect::<Vec<_>>());
                 let mut theirs = Vec::new();
                 GzDecoder::new(&body[..]).read_to_end(&mut theirs).unwrap();
                 assert!(theirs == plain, "{bytes}");
@@ -330,7 +325,7 @@ mod tests {
         }
         // An empty member, and one with a checksum of its header.
         body.extend(GzEncoder::new(Vec::new(), Compression::none()).finish().unwrap());
-        let mut checked = Encoder::new(1).finish();
+        let mut checked = encoded(&[]);
         checked[3] = 2;
         let crc = CRC32.checksum(&checked[..HEADER_BYTES]) as u16;
         checked.splice(HEADER_BYTES..HEADER_BYTES, crc.to_le_bytes());
@@ -344,9 +339,7 @@ mod tests {
     #[test]
     fn every_cut_and_every_changed_byte_that_matters_is_noticed() {
         let plain = text(500);
-        let mut encoder = Encoder::new(6);
-        encoder.write(&plain);
-        let body = encoder.finish();
+        let body = encoded(&[&plain]);
         for at in 1..body.len() {
             assert_eq!(decoded(&body[..at], 64), Err("the body is cut short"), "cut at {at}");
         }
@@ -363,10 +356,8 @@ mod tests {
 
     #[test]
     fn whoever_takes_the_bytes_ends_it() {
-        let mut encoder = Encoder::new(6);
-        encoder.write(&vec![b' '; 1 << 20]);
         let mut pieces = 0;
-        let ended = Decoder::new().push(&encoder.finish(), &mut |_| {
+        let ended = Decoder::new().push(&encoded(&[&vec![b' '; 1 << 20]]), &mut |_| {
             pieces += 1;
             if pieces < 3 { Ok(()) } else { Err("enough") }
         });

@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::model::batch::{BatchLimits, Fill};
 use crate::model::settings::Expired;
 use crate::model::{Event, Marks, Ranges, StreamKey};
-use crate::ship::{Batch, billed};
+use crate::ship::billed;
 use crate::spool::{self, Age, SpoolBatch};
 use std::rc::Rc;
 
@@ -326,7 +326,7 @@ impl Agent {
         events.iter().for_each(|(_, _, home, number)| push(&mut spans, *home, *number));
         let events: Vec<(Event, Marks)> = events.into_iter().map(|(event, marks, ..)| (event, marks)).collect();
         let key = Rc::clone(events[0].0.key());
-        let batch = Batch::encode_marked(&key, events, self.shipper.compress(env.clock));
+        let batch = self.shipper.batch(&key, events, env.clock);
         let parts = [Part { batch, spans }].into();
         Flight { parts, backlog, base_ms: self.keeper.base_ms(), uncertain: false, signed_base_ms: 0, timeouts: 0 }
     }

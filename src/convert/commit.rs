@@ -97,7 +97,7 @@ impl Converter {
     ) -> Converted {
         let target_key = key::of_target(&target.identity());
         let generation = self.next_generation();
-        let mut state = self.targets.remove(&target_key).unwrap_or_else(|| TargetState::new(generation));
+        let mut state = self.targets.remove(&target_key).unwrap_or_else(|| TargetState::new(generation, target));
         if !succeeded {
             state.plan.rest();
         }

@@ -7,7 +7,7 @@
 use super::emf::Matcher;
 use super::event::{Attributes, Group, always_fits};
 use super::gather::FieldValue;
-use super::plan::Plan;
+use super::plan::{LabelName, Plan};
 use super::{Field, event};
 use crate::model::index::{KeyIndex, Keyed, finish};
 use crate::model::settings::ConvertSettings;
@@ -69,7 +69,7 @@ impl Layouts {
     /// The form of a new group with these labels, and where its events go.
     pub(super) fn form(
         &mut self,
-        names: (u32, &[Box<str>]),
+        names: (u32, &[LabelName]),
         labels: &Rc<LabelValues>,
         kind: MetricType,
         settings: &ConvertSettings,
@@ -155,22 +155,26 @@ impl Template {
 /// The labels of a group as its events have them, with the numbers of the values that are its own; and which of the labels that
 /// the settings add were added.
 pub(super) fn attributes<'a>(
-    names: &'a [Box<str>],
+    names: &'a [LabelName],
     labels: &'a LabelValues,
     kind: MetricType,
     settings: &'a ConvertSettings,
 ) -> (Attributes<'a>, Vec<bool>) {
     let mut attributes = Attributes::with(Plan::labels_of(names, labels), kind, settings);
     let mut added = Vec::new();
-    for (number, (name, _)) in (names.len() as u32..).zip(&settings.labels) {
+    for (number, (name, _)) in (own_count(names) as u32..).zip(&settings.labels) {
         added.push(attributes.add(name, labels.get(number), Some(number)));
     }
     (attributes, added)
 }
 
+fn own_count(names: &[LabelName]) -> usize {
+    names.iter().filter(|label| label.is_own()).count()
+}
+
 /// The values of a set with those of the labels that the settings add.
-pub(super) fn with_added(names: &[Box<str>], own: &LabelValues, settings: &ConvertSettings) -> Option<LabelValues> {
-    if settings.labels.is_empty() || own.len() > names.len() {
+pub(super) fn with_added(names: &[LabelName], own: &LabelValues, settings: &ConvertSettings) -> Option<LabelValues> {
+    if settings.labels.is_empty() || own.len() > own_count(names) {
         return None;
     }
     // The type plays no part in what a template is filled with.

@@ -184,7 +184,7 @@ impl Converter {
         let key = key::of_target(&target.identity());
         let generation = self.next_generation();
         let all: usize = self.targets.values().map(TargetState::memory_bytes).sum();
-        let state = self.targets.entry(key).or_insert_with(|| TargetState::new(generation));
+        let state = self.targets.entry(key).or_insert_with(|| TargetState::new(generation, target));
         let others = all.saturating_sub(state.memory_bytes());
         state.plan.bytes_max = if state.plain_scrapes > 0 { 0 } else { PLAN_BYTES_MAX.saturating_sub(others) };
         &mut state.plan
@@ -215,10 +215,10 @@ struct TargetState {
 }
 
 impl TargetState {
-    fn new(generation: u64) -> Self {
+    fn new(generation: u64, target: &Target) -> Self {
         Self {
             families: Families::default(),
-            plan: Plan::new(generation),
+            plan: Plan::new(generation, &target.labels),
             layouts: Layouts::default(),
             scrape: 0,
             reports: Vec::new(),
@@ -232,7 +232,7 @@ impl TargetState {
 
     /// The plan and all that hangs on it begin anew; what the families' types are stays.
     fn renew(&mut self, generation: u64) {
-        (self.plan, self.layouts) = (Plan::new(generation), Layouts::default());
+        (self.plan, self.layouts) = (self.plan.anew(generation), Layouts::default());
         self.reports.clear();
     }
 

@@ -28,7 +28,7 @@ impl Converter {
     ) -> Converted {
         let target_key = key::of_target(&target.identity());
         let generation = self.next_generation();
-        let mut state = self.targets.remove(&target_key).unwrap_or_else(|| TargetState::new(generation));
+        let mut state = self.targets.remove(&target_key).unwrap_or_else(|| TargetState::new(generation, target));
         let families = &mut state.families;
         let converted = self.convert_plainly(families, target, target_key, report, page, report_samples, monotonic_ms);
         self.targets.insert(target_key, state);

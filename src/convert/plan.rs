@@ -47,11 +47,24 @@ pub(super) struct Name {
     pub kind: Option<MetricType>,
 }
 
+/// A label of a set: its name, and its value where that is the target's, which most sets have.
+pub(super) struct LabelName {
+    pub name: Box<str>,
+    constant: Option<Box<str>>,
+}
+
+impl LabelName {
+    /// The value is the set's own.
+    pub(super) fn is_own(&self) -> bool {
+        self.constant.is_none()
+    }
+}
+
 /// The labels of a series but for its metric's name and the type that an event gets.
 pub(super) struct Set {
     /// See [`Plan::label_names`].
     pub names: u32,
-    /// Their values, and behind them those of the labels that the settings add.
+    /// The values that are its own, and behind them those of the labels that the settings add.
     pub values: Rc<LabelValues>,
     /// Its first group.
     pub group: u32,
@@ -97,6 +110,8 @@ pub(super) struct Staged {
 pub(super) struct Plan {
     keyed: Keyed,
     generation: u64,
+    /// The target's labels.
+    constants: Vec<(Box<str>, Box<str>)>,
     /// What may be used; what is.
     pub bytes_max: usize,
     bytes: usize,
@@ -109,7 +124,7 @@ pub(super) struct Plan {
     pub sets: Vec<Set>,
     set_index: KeyIndex,
     /// Lists of label names, each once.
-    pub label_names: Vec<Rc<[Box<str>]>>,
+    pub label_names: Vec<Rc<[LabelName]>>,
     label_names_index: KeyIndex,
     pub series: Vec<Series>,
     pub groups: Vec<Group>,
@@ -132,8 +147,15 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(generation: u64) -> Self {
-        Self { generation, ..Self::default() }
+    pub(super) fn new(generation: u64, target: &Labels) -> Self {
+        let constants = target.iter().filter(|(name, _)| !name.starts_with("__"));
+        let constants = constants.map(|(name, value)| (name.into(), value.into())).collect();
+        Self { generation, constants, ..Self::default() }
+    }
+
+    /// One of the same target that knows nothing yet.
+    pub(super) fn anew(&mut self, generation: u64) -> Self {
+        Self { generation, constants: std::mem::take(&mut self.constants), ..Self::default() }
     }
 
     /// The memory that it takes, in bytes, roughly.
@@ -192,12 +214,19 @@ impl Plan {
         Some(types)
     }
 
-    /// The labels of a set by name, with the number of each value.
+    /// The labels of a set by name, with the number of each value that is its own.
     pub(super) fn labels_of<'a>(
-        names: &'a [Box<str>],
+        names: &'a [LabelName],
         values: &'a LabelValues,
     ) -> impl Iterator<Item = (&'a str, &'a str, Option<u32>)> + Clone {
-        (0..).zip(names).map(|(number, name)| (&**name, values.get(number), Some(number)))
+        let mut next = 0;
+        names.iter().map(move |label| match &label.constant {
+            Some(value) => (&*label.name, &**value, None),
+            None => {
+                next += 1;
+                (&*label.name, values.get(next - 1), Some(next - 1))
+            }
+        })
     }
 
     /// The staged samples with their labels, in the page's order.
@@ -268,6 +297,8 @@ impl Plan {
 
     fn set(&mut self, labels: &[(&str, &str)]) -> u32 {
         let own = || labels.iter().filter(|(name, _)| *name != "__name__" && *name != super::TYPE_LABEL);
+        let constants = &self.constants;
+        let is_constant = |name: &str, value: &str| constants.iter().any(|(n, v)| **n == *name && **v == *value);
         let mut hasher = self.keyed.hasher(SET);
         let mut names = self.keyed.hasher(LABEL_NAMES);
         for (name, value) in own() {
@@ -277,18 +308,24 @@ impl Plan {
             }
             hasher.write(&(value.len() as u64).to_le_bytes());
             hasher.write(value.as_bytes());
+            names.write(&[u8::from(is_constant(name, value))]);
         }
         let (key, names) = (finish(&hasher), finish(&names));
         if let Some(known) = self.set_index.find(&key) {
             return known;
         }
         let names = self.label_names_index.find(&names).unwrap_or_else(|| {
-            let list: Rc<[Box<str>]> = own().map(|(name, _)| Box::from(*name)).collect();
-            self.bytes += list.iter().map(|name| name.len() + ENTRY_BYTES).sum::<usize>();
+            let label = |(name, value): &(&str, &str)| {
+                let constant = is_constant(name, value).then(|| Box::from(*value));
+                LabelName { name: Box::from(*name), constant }
+            };
+            let list: Rc<[LabelName]> = own().map(label).collect();
+            self.bytes += list.iter().map(|label| label.name.len() + 2 * ENTRY_BYTES).sum::<usize>();
             self.label_names.push(list);
             self.label_names_index.insert(names)
         });
-        let values = Rc::new(LabelValues::of(own().map(|(_, value)| *value)));
+        let values = own().filter(|(name, value)| !is_constant(name, value)).map(|(_, value)| *value);
+        let values = Rc::new(LabelValues::of(values));
         self.account(values.memory_bytes() + size_of::<Set>() + size_of::<Group>() + 2 * ENTRY_BYTES);
         self.sets.push(Set { names, values, group: NONE });
         self.set_index.insert(key)

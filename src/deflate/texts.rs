@@ -139,7 +139,7 @@ impl Texts {
 
     /// A text by its name.
     #[inline(always)]
-    pub(super) fn plain(&self, id: TextId) -> &[u8] {
+    pub fn plain(&self, id: TextId) -> &[u8] {
         self.of(&self.texts[id.0 as usize])
     }
 

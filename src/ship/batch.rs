@@ -1,6 +1,7 @@
 //! One PutLogEvents body: what fits in, and its bytes.
 
-use super::body::BodyWriter;
+use super::body::Text;
+use super::press::Press;
 use crate::model::batch::{BatchLimits, EVENT_BYTES_MAX, Fill};
 use crate::model::{Event, Marks, StreamKey};
 use std::rc::Rc;
@@ -43,12 +44,16 @@ impl Batch {
 
     /// Encodes events of one stream, each with its marks. They are put in order of time here; equal times keep their order. With
     /// `compress` the body is gzip where that is smaller.
-    pub fn encode_marked(key: &Rc<StreamKey>, mut events: Vec<(Event, Marks)>, compress: bool) -> Self {
+    pub fn encode_marked(key: &Rc<StreamKey>, events: Vec<(Event, Marks)>, compress: bool) -> Self {
+        Self::pressed(key, events, compress.then(Press::new).as_mut())
+    }
+
+    /// The same with what is remembered of the layouts; without it the body is not compressed.
+    pub(super) fn pressed(key: &Rc<StreamKey>, mut events: Vec<(Event, Marks)>, press: Option<&mut Press>) -> Self {
         events.sort_by_key(|(event, _)| event.timestamp_ms);
         let mut fill = Fill::new(BatchLimits::API);
         let mut broken = if events.is_empty() { Some("no events") } else { None };
         let mut billed_bytes = 0;
-        let mut body = BodyWriter::new(key, compress);
         for (event, marks) in &events {
             let bytes = billed(event, *marks);
             billed_bytes += bytes as u64;
@@ -57,9 +62,11 @@ impl Batch {
             } else if bytes == Event::OVERHEAD_BYTES || event.timestamp_ms < 0 {
                 broken = Some("an event without text, or from before 1970");
             }
-            body.push(event, *marks);
         }
-        let (body, gzip) = body.finish();
+        let (body, gzip) = match press {
+            Some(press) => press.body(key, &events),
+            None => (text(key, &events), false),
+        };
         Self {
             key: Rc::clone(key),
             events: u32::try_from(events.len()).unwrap_or(u32::MAX),
@@ -100,13 +107,14 @@ impl Batch {
 
     /// The body as JSON, for a service that takes no gzip.
     pub(super) fn plain_body(&self) -> Vec<u8> {
-        if !self.gzip {
-            return self.body.clone();
-        }
-        let mut body = BodyWriter::new(&self.key, false);
-        self.content.iter().for_each(|(event, marks)| body.push(event, *marks));
-        body.finish().0
+        text(&self.key, &self.content)
     }
+}
+
+fn text(key: &StreamKey, events: &[(Event, Marks)]) -> Vec<u8> {
+    let mut text = Text::new(key);
+    events.iter().for_each(|(event, marks)| text.push(event, *marks));
+    text.finish()
 }
 
 /// What an event with these marks counts against a batch.

@@ -35,6 +35,7 @@ mod endpoint;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod press;
 mod request;
 mod shipper;
 mod sign;

@@ -7,13 +7,14 @@ use super::backoff::{Asked, Backoff, Pace};
 use super::batch::{Batch, Broken};
 use super::credentials::{Credentials, Keys, LOOK_MS, Ready, Role, sts};
 use super::endpoint::{self, Endpoint};
+use super::press::Press;
 use super::request::{NoAnswer, Wire};
 use super::skew::ServiceClock;
 use super::status::{Trouble, UploadStatus};
 use crate::clock::Heard;
 use crate::env::{CertificateTime, Clock, Env, Limits, NetErrorKind, Route};
 use crate::model::settings::UploadSettings;
-use crate::model::{StreamKey, json};
+use crate::model::{Event, Marks, StreamKey, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -79,6 +80,8 @@ pub struct Shipper {
     /// The last stream that was created, and when.
     created: Option<(Rc<StreamKey>, u64)>,
     /// Gzip was not understood: until then, since boot, bodies go as they are.
+    /// Makes bodies, and remembers the layouts of the last ones.
+    press: Option<Box<Press>>,
     plain_until_ms: u64,
     /// A wrong clock was corrected, and nothing succeeded since.
     clock_corrected: bool,
@@ -161,6 +164,7 @@ impl Shipper {
             creation: None,
             created: None,
             plain_until_ms: 0,
+            press: None,
             clock_corrected: false,
             ask_date: None,
             asked_date_boot_ms: None,
@@ -315,6 +319,13 @@ impl Shipper {
     /// How far the service's clock is ahead of wall time, once an answer told it.
     pub fn skew_ms(&self, clock: &dyn Clock) -> Option<i64> {
         self.clock.skew_ms(clock)
+    }
+
+    /// Makes a body of these events of one stream, each with its marks; compressed as [`Self::compress`] says.
+    pub fn batch(&mut self, key: &Rc<StreamKey>, events: Vec<(Event, Marks)>, clock: &dyn Clock) -> Batch {
+        let compress = self.compress(clock);
+        let press = compress.then(|| self.press.get_or_insert_with(|| Box::new(Press::new())));
+        Batch::pressed(key, events, press.map(|press| &mut **press))
     }
 
     /// Whether bodies should be gzip: as the settings say, unless the service did not understand it of late.

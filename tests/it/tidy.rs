@@ -22,7 +22,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("convert", &["model", "pattern"]),
     ("host", &["model", "env"]),
     ("spool", &["model", "env"]),
-    ("ship", &["model", "env", "clock", "profile", "gzip"]),
+    ("ship", &["model", "env", "clock", "profile", "gzip", "deflate"]),
     (
         "agent",
         &["model", "pattern", "env", "clock", "discovery", "relabel", "scrape", "convert", "host", "spool", "ship"],

@@ -84,7 +84,9 @@ pub struct Decoder {
     /// Of the header, then of the decompressed bytes.
     crc: Digest<'static, u32, Table<1>>,
     plain_bytes: u32,
+    /// Room for a piece, and how much of it was filled last.
     piece: Vec<u8>,
+    filled_bytes: usize,
 }
 
 /// What the next byte belongs to, in the order of the format.
@@ -112,7 +114,8 @@ impl Decoder {
             extra_bytes: 0,
             crc: CRC32.digest(),
             plain_bytes: 0,
-            piece: Vec::with_capacity(PIECE_BYTES),
+            piece: vec![0; PIECE_BYTES],
+            filled_bytes: 0,
         }
     }
 
@@ -124,8 +127,8 @@ impl Decoder {
         loop {
             if self.step == Step::Deflate {
                 let more = self.inflate_piece(&mut input).map_err(Broken::Damaged)?;
-                if !self.piece.is_empty() {
-                    sink(&self.piece).map_err(Broken::Refused)?;
+                if self.filled_bytes > 0 {
+                    sink(&self.piece[..self.filled_bytes]).map_err(Broken::Refused)?;
                 }
                 if more {
                     continue;
@@ -155,22 +158,25 @@ impl Decoder {
 
     /// Decompresses up to a piece. True: there may be more without further input.
     fn inflate_piece(&mut self, input: &mut &[u8]) -> Result<bool, &'static str> {
-        self.piece.clear();
-        let before = self.inflate.total_in();
-        let status = self.inflate.decompress_vec(input, &mut self.piece, FlushDecompress::None);
+        let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
+        self.filled_bytes = 0;
+        // Not into a vector's spare room: that would be filled with zeros each time.
+        let status = self.inflate.decompress(input, &mut self.piece, FlushDecompress::None);
         let status = status.map_err(|_| "the compressed data is damaged")?;
-        let used = (self.inflate.total_in() - before) as usize;
+        let used = (self.inflate.total_in() - read) as usize;
+        self.filled_bytes = (self.inflate.total_out() - written) as usize;
         *input = input.get(used..).unwrap_or_default();
-        self.crc.update(&self.piece);
-        self.plain_bytes = self.plain_bytes.wrapping_add(self.piece.len() as u32);
+        let piece = &self.piece[..self.filled_bytes];
+        self.crc.update(piece);
+        self.plain_bytes = self.plain_bytes.wrapping_add(piece.len() as u32);
         if status == Status::StreamEnd {
             self.step = Step::Trailer;
             return Ok(false);
         }
-        if used == 0 && self.piece.is_empty() && !input.is_empty() {
+        if used == 0 && self.filled_bytes == 0 && !input.is_empty() {
             return Err("the compressed data is damaged");
         }
-        Ok(!input.is_empty() || self.piece.len() == self.piece.capacity())
+        Ok(!input.is_empty() || self.filled_bytes == self.piece.len())
     }
 
     /// Takes a byte of header or trailer.

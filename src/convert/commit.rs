@@ -7,7 +7,7 @@ use super::baseline::{ScrapeTime, Step};
 use super::event::Group as Written;
 use super::families::Families;
 use super::gather::{FieldValue, Gathering};
-use super::key::{self, Key};
+use super::key::{self, Key, KeyMap};
 use super::layouts::{self, Layouts};
 use super::plan::{Group, NONE, Plan};
 use super::{ConvertCounts, Converted, Converter, Field, Target, TargetState};
@@ -21,7 +21,7 @@ use std::rc::Rc;
 pub(super) struct Scratch {
     kept: Vec<Kept>,
     touches: Vec<Touch>,
-    spans: HashMap<(u32, u32), u32>,
+    spans: KeyMap<u32>,
     ordered: Vec<(u32, f64)>,
     run: Vec<(u32, f64)>,
     fields: Vec<u32>,
@@ -349,7 +349,7 @@ impl Commit<'_> {
                 (group.scrape, group.touch) = (self.scrape, next);
                 next
             }
-            Some(span_s) => *self.scratch.spans.entry((group, span_s)).or_insert(next),
+            Some(span_s) => *self.scratch.spans.entry([u64::from(group), u64::from(span_s)]).or_insert(next),
         };
         if known == next {
             let becomes = Becomes::Nothing;
@@ -385,13 +385,9 @@ impl Commit<'_> {
                 Becomes::Texts(from, to) => events.extend_from_slice(&texts[from as usize..to as usize]),
                 Becomes::Layouts(mut first) => {
                     for layout in &self.plan.groups[touch.group as usize].layouts {
-                        events.push(Event {
-                            layout: Rc::clone(layout),
-                            numbers: Rc::clone(&numbers),
-                            first,
-                            own_time: touch.own_ms.is_some(),
-                            timestamp_ms: touch.own_ms.unwrap_or(start_ms),
-                        });
+                        let own_time = touch.own_ms.is_some();
+                        let time_ms = touch.own_ms.unwrap_or(start_ms);
+                        events.push(Event::new(Rc::clone(layout), Rc::clone(&numbers), first, own_time, time_ms));
                         first += layout.shape.numbers();
                     }
                 }
@@ -508,12 +504,9 @@ impl Commit<'_> {
         self.counts.converted += fields.len() as u64 - lost;
         let from = texts.len() as u32;
         let (no_labels, no_numbers) = (Rc::new(LabelValues::default()), Rc::new(Vec::new()));
-        texts.extend(outcome.written.into_iter().map(|written| Event {
-            layout: Rc::new(Layout::new(Rc::clone(&group.stream), Rc::new(written.shape), Rc::clone(&no_labels))),
-            numbers: Rc::clone(&no_numbers),
-            first: 0,
-            own_time: own_ms.is_some(),
-            timestamp_ms,
+        texts.extend(outcome.written.into_iter().map(|written| {
+            let layout = Layout::new(Rc::clone(&group.stream), Rc::new(written.shape), Rc::clone(&no_labels));
+            Event::new(Rc::new(layout), Rc::clone(&no_numbers), 0, own_ms.is_some(), timestamp_ms)
         }));
         Becomes::Texts(from, texts.len() as u32)
     }

@@ -2,7 +2,7 @@
 //!
 //! A form is what groups share beside their fields: the names of their labels, their type, the labels that the settings added,
 //! the declarations that match. A template is a form with fields: the shapes of its events. Limits: [`TEMPLATE_BYTES_MAX`]; what is
-//! over it makes room by forgetting the templates that no group has.
+//! over it makes all of them be looked for anew, but for those that groups have.
 
 use super::emf::Matcher;
 use super::event::{Attributes, Group, always_fits};
@@ -12,7 +12,6 @@ use super::{Field, event};
 use crate::model::index::{KeyIndex, Keyed, finish};
 use crate::model::settings::ConvertSettings;
 use crate::model::{LabelValues, Layout, MetricType, Shape, StreamKey};
-use std::collections::HashMap;
 use std::hash::Hasher;
 use std::rc::Rc;
 
@@ -50,7 +49,8 @@ pub(super) struct Layouts {
     keyed: Keyed,
     forms: Vec<Form>,
     index: KeyIndex,
-    templates: HashMap<(u32, u64, u64), Rc<Template>>,
+    template_index: KeyIndex,
+    templates: Vec<Rc<Template>>,
     bytes: usize,
 }
 
@@ -103,18 +103,17 @@ impl Layouts {
         matcher: &mut Matcher,
     ) -> Rc<Template> {
         let mut hasher = self.keyed.hasher(1);
+        hasher.write(&form.to_le_bytes());
         fields.iter().for_each(|field| hasher.write(&field.to_le_bytes()));
-        let [high, low] = finish(&hasher);
-        if let Some(known) = self.templates.get(&(form, high, low)) {
-            return Rc::clone(known);
+        let key = finish(&hasher);
+        if let Some(known) = self.template_index.find(&key) {
+            return Rc::clone(&self.templates[known as usize]);
         }
         if self.bytes > TEMPLATE_BYTES_MAX {
-            self.templates.retain(|_, template| Rc::strong_count(template) > 1);
-            self.bytes = self.templates.values().map(|template| template.memory_bytes()).sum();
-            if self.bytes > TEMPLATE_BYTES_MAX / 2 {
-                self.templates.clear();
-                self.bytes = 0;
-            }
+            // Groups keep theirs; what they look like now is found again when it changes.
+            self.template_index.clear();
+            self.templates.clear();
+            self.bytes = 0;
         }
         let Form { names, kind, labels } = &self.forms[form as usize];
         let (attributes, _) = attributes(&plan.label_names[*names as usize], labels, *kind, settings);
@@ -131,7 +130,8 @@ impl Layouts {
             .collect();
         let template = Rc::new(Template { fields: fields.into(), parts, undeclared: outcome.undeclared });
         self.bytes += template.memory_bytes();
-        self.templates.insert((form, high, low), Rc::clone(&template));
+        self.template_index.insert(key);
+        self.templates.push(Rc::clone(&template));
         template
     }
 }

@@ -141,7 +141,7 @@ impl Converter {
             let own_time = first.timestamp_ms.is_some();
             events.extend(outcome.written.into_iter().map(|written| {
                 let layout = Layout::new(Rc::clone(&key), Rc::new(written.shape), Rc::clone(&no_labels));
-                Event { layout: Rc::new(layout), numbers: Rc::clone(&no_numbers), first: 0, own_time, timestamp_ms }
+                Event::new(Rc::new(layout), Rc::clone(&no_numbers), 0, own_time, timestamp_ms)
             }));
         }
     }

@@ -261,6 +261,8 @@ pub struct Layout {
     pub labels: Rc<LabelValues>,
     /// Bytes of an item but for its numbers and its time.
     text_bytes: u32,
+    /// How often an item tells its time.
+    times: u32,
 }
 
 impl Layout {
@@ -282,7 +284,8 @@ impl Layout {
             Piece::Number(_, Form::F64 | Form::I64) => 8,
         };
         let text_bytes: usize = shape.pieces().iter().map(bytes).sum();
-        Self { key, text_bytes: u32::try_from(text_bytes).unwrap_or(u32::MAX), shape, labels }
+        let times = shape.pieces().iter().filter(|piece| **piece == Piece::Time).count() as u32;
+        Self { key, text_bytes: u32::try_from(text_bytes).unwrap_or(u32::MAX), times, shape, labels }
     }
 
     /// Bytes of an item but for its decimal numbers and its time.
@@ -325,7 +328,9 @@ pub struct Event {
     /// The numbers of all events of its scrape.
     pub numbers: Rc<Vec<f64>>,
     /// The first of its own numbers.
-    pub first: u32,
+    first: u32,
+    /// Bytes of the message but for its times.
+    bytes: u32,
     /// The exposition gave the time: it is never moved when the clock turns out to have been wrong.
     pub own_time: bool,
     /// The event's time, milliseconds since 1970; the message's own `Timestamp` says the same.
@@ -335,6 +340,19 @@ pub struct Event {
 impl Event {
     /// What CloudWatch Logs adds to each message when it sums up an event or a batch, in bytes (PutLogEvents, API reference).
     pub const OVERHEAD_BYTES: usize = 26;
+
+    /// An event of this layout, whose numbers are those from `first` on.
+    pub fn new(layout: Rc<Layout>, numbers: Rc<Vec<f64>>, first: u32, own_time: bool, timestamp_ms: i64) -> Self {
+        let mut event = Self { layout, numbers, first, bytes: 0, own_time, timestamp_ms };
+        let mut bytes = event.layout.text_bytes() as usize;
+        for piece in event.layout.shape.pieces() {
+            if let Piece::Number(number, Form::Decimal) = *piece {
+                bytes += decimal_bytes(event.number(number));
+            }
+        }
+        event.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        event
+    }
 
     /// The event as it is when the clock was so much behind; one whose time came from the exposition is never moved.
     pub fn shifted(&self, delta_ms: i64) -> Self {
@@ -358,15 +376,7 @@ impl Event {
 
     /// Bytes of the message.
     pub fn message_bytes(&self) -> usize {
-        let mut bytes = self.layout.text_bytes() as usize;
-        for piece in self.layout.shape.pieces() {
-            bytes += match *piece {
-                Piece::Number(number, Form::Decimal) => decimal_bytes(self.number(number)),
-                Piece::Time => integer_bytes(self.timestamp_ms),
-                _ => 0,
-            };
-        }
-        bytes
+        self.bytes as usize + self.layout.times as usize * integer_bytes(self.timestamp_ms)
     }
 
     /// What the event counts against the limits of an event and of a batch, in bytes.
@@ -445,7 +455,7 @@ mod tests {
         let key = Rc::new(StreamKey { group: "g".into(), stream: "s".into() });
         let labels = Rc::new(LabelValues::of(values.iter().copied()));
         let layout = Rc::new(Layout::new(key, Rc::new(shape.build(false)), labels));
-        Event { layout, numbers: Rc::new(vec![9.0, number]), first: 1, own_time: false, timestamp_ms }
+        Event::new(layout, Rc::new(vec![9.0, number]), 1, false, timestamp_ms)
     }
 
     #[test]

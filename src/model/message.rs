@@ -42,7 +42,7 @@ impl Event {
         }
         shape.text().extend_from_slice(&message.as_bytes()[copied..]);
         let layout = Layout::new(key, Rc::new(shape.build(true)), Rc::new(LabelValues::default()));
-        Self { layout: Rc::new(layout), numbers: Rc::new(Vec::new()), first: 0, own_time, timestamp_ms }
+        Self::new(Rc::new(layout), Rc::new(Vec::new()), 0, own_time, timestamp_ms)
     }
 
     /// The message as it is sent with these marks.

@@ -35,7 +35,6 @@ use crate::model::{Endpoint, Intake, Page, PageIntake, Report, Target};
 use body::{Body, Deadline, Done, Failure};
 use collector::Collector;
 use exposition::{BadLines, Exposition, Format};
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use table::SeriesTable;
@@ -54,8 +53,8 @@ const MAX_PROBLEMS: usize = 10;
 #[derive(Default)]
 pub struct Scraper {
     tokens: TokenCache,
-    /// By target.
-    tables: HashMap<String, SeriesTable>,
+    /// Sorted by the target.
+    tables: Vec<(String, SeriesTable)>,
 }
 
 /// What one scrape of one target gave.
@@ -97,18 +96,30 @@ impl Scraper {
         host_page: Feed<'_>,
         intake: &mut dyn Intake,
     ) -> Scraped<()> {
-        let identity = target.identity();
-        let mut table = self.tables.remove(&identity).unwrap_or_default();
+        let at = self.table(target);
+        let mut table = std::mem::take(&mut self.tables[at].1);
         let scraped = self.pull(target, timeout_ms, env, host_page, intake, Some(&mut table));
-        self.tables.insert(identity, table);
+        self.tables[at].1 = table;
         scraped
     }
 
     /// Forgets what is known of the pages of targets other than these.
     pub fn forget_missing<'a>(&mut self, targets: impl IntoIterator<Item = &'a Target>) {
-        let mut known = std::mem::take(&mut self.tables);
-        let kept = targets.into_iter().filter_map(|target| known.remove_entry(&target.identity()));
-        self.tables = kept.collect();
+        let mut targets: Vec<String> = targets.into_iter().map(Target::identity).collect();
+        targets.sort_unstable();
+        self.tables.retain(|(target, _)| targets.binary_search(target).is_ok());
+    }
+
+    /// Where the table of a target is.
+    fn table(&mut self, target: &Target) -> usize {
+        let identity = target.identity();
+        match self.tables.binary_search_by(|(other, _)| other.cmp(&identity)) {
+            Ok(at) => at,
+            Err(at) => {
+                self.tables.insert(at, (identity, SeriesTable::default()));
+                at
+            }
+        }
     }
 
     fn pull(
@@ -208,7 +219,8 @@ pub fn scrape_page_into(
     intake: &mut dyn Intake,
     scraper: &mut Scraper,
 ) -> Scraped<()> {
-    let table = scraper.tables.entry(target.identity()).or_default();
+    let at = scraper.table(target);
+    let table = &mut scraper.tables[at].1;
     run(target, env, intake, Some(table), |collector, _| read(target, format, collector, feed))
 }
 

@@ -10,8 +10,8 @@
 use super::body::{self, Text};
 use crate::deflate::{Encoder, TextId, Texts};
 use crate::gzip;
+use crate::model::index::KeyIndex;
 use crate::model::{Event, Form, LabelValues, Marks, Piece, Shape, StreamKey, json, push_decimal, push_integer};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// The memory for texts with their parses, in bytes.
@@ -29,7 +29,8 @@ pub(super) struct Press {
     texts: Texts,
     encoder: Encoder,
     /// By address; each is held, so that its address is no other's.
-    shapes: HashMap<usize, Seen>,
+    shapes: Vec<Seen>,
+    index: KeyIndex,
     /// What stands before the first event's time, and before any other's.
     before_times: [Option<TextId>; 2],
     /// Counts bodies.
@@ -58,8 +59,15 @@ impl Press {
         let mut texts = Texts::new(TEXTS_BYTES_MAX);
         let before = [BEFORE_TIME.to_vec(), [b",", BEFORE_TIME].concat()];
         let before_times = before.map(|text| texts.add(&text));
-        let (shapes, scratch) = (HashMap::new(), Vec::new());
-        Self { texts, encoder: Encoder::new(), shapes, before_times, body: 0, scratch }
+        Self {
+            texts,
+            encoder: Encoder::new(),
+            shapes: Vec::new(),
+            index: KeyIndex::default(),
+            before_times,
+            body: 0,
+            scratch: Vec::new(),
+        }
     }
 
     /// The body of these events, in this order, and whether it is gzip; that only where it is smaller.
@@ -101,8 +109,9 @@ impl Press {
 
     /// Appends an event of a known shape.
     fn push(&mut self, event: &Event, is_first: bool, crc: &mut gzip::Checksum) {
-        let Self { texts, encoder, shapes, before_times, scratch, .. } = self;
-        let Some(seen) = shapes.get(&address(&event.layout.shape)) else { return };
+        let Self { texts, encoder, shapes, index, before_times, scratch, .. } = self;
+        let known = index.find(&address(&event.layout.shape));
+        let Some(seen) = known.and_then(|at| shapes.get(at as usize)) else { return };
         let mut text = |id: TextId, encoder: &mut Encoder| {
             crc.update(texts.plain(id));
             encoder.text(texts, id);
@@ -138,7 +147,8 @@ impl Press {
             return false;
         }
         let now = self.body;
-        match self.shapes.get_mut(&address(shape)) {
+        let known = self.index.find(&address(shape));
+        match known.and_then(|at| self.shapes.get_mut(at as usize)) {
             Some(seen) if !seen.parts.is_empty() => {
                 seen.used = now;
                 true
@@ -149,8 +159,11 @@ impl Press {
                 if self.shapes.len() >= SHAPES_MAX {
                     self.make_room();
                 }
-                let seen = Seen { shape: Rc::clone(shape), parts: Box::default(), used: now };
-                self.shapes.insert(address(shape), seen);
+                if self.shapes.len() >= SHAPES_MAX {
+                    return false;
+                }
+                self.index.insert(address(shape));
+                self.shapes.push(Seen { shape: Rc::clone(shape), parts: Box::default(), used: now });
                 false
             }
         }
@@ -164,10 +177,21 @@ impl Press {
                 self.parts(shape)
             }
         };
-        let known = parts.is_some();
-        let seen = Seen { shape: Rc::clone(shape), parts: parts.unwrap_or_default(), used: self.body };
-        self.shapes.insert(address(shape), seen);
-        known
+        let used = self.body;
+        let at = self.index.find(&address(shape));
+        match (parts, at.and_then(|at| self.shapes.get_mut(at as usize))) {
+            (Some(parts), Some(seen)) => {
+                (seen.parts, seen.used) = (parts, used);
+                true
+            }
+            (parts, seen) => {
+                if let Some(seen) = seen {
+                    seen.used = used;
+                }
+                self.give_back(&parts.unwrap_or_default());
+                false
+            }
+        }
     }
 
     /// The parts of a shape, with its texts in the pool. Nothing: there is no room, or it is no text.
@@ -188,7 +212,10 @@ impl Press {
             let id = if text.is_empty() { None } else { Some(self.texts.add(&text)) };
             text.clear();
             match (id, part) {
-                (Some(None), _) | (_, None) => return self.give_back(&parts),
+                (Some(None), _) | (_, None) => {
+                    self.give_back(&parts);
+                    return None;
+                }
                 (id, Some(part)) => {
                     parts.extend(id.flatten().map(Part::Text));
                     parts.push(part);
@@ -198,50 +225,50 @@ impl Press {
         text.extend_from_slice(body::AFTER_MESSAGE);
         match self.texts.add(&text) {
             Some(id) => parts.push(Part::Text(id)),
-            None => return self.give_back(&parts),
+            None => {
+                self.give_back(&parts);
+                return None;
+            }
         }
         Some(parts.into_boxed_slice())
     }
 
-    fn give_back(&mut self, parts: &[Part]) -> Option<Box<[Part]>> {
+    fn give_back(&mut self, parts: &[Part]) {
         for part in parts {
             if let Part::Text(id) = part {
                 self.texts.remove(*id);
             }
         }
-        None
     }
 
-    /// Forgets the shapes that nobody else has; if they are few, all that the last body but one did not have.
+    /// Forgets the shapes that nobody else has; if they are few, all that the last body but one did not have; if that is not enough,
+    /// all that were seen once. What the body under way has stays.
     fn make_room(&mut self) {
-        let before = self.shapes.len();
-        let alone: Vec<usize> = self.addresses(|seen| Rc::strong_count(&seen.shape) == 1);
-        alone.iter().for_each(|address| self.forget(*address));
+        let (before, body) = (self.shapes.len(), self.body);
+        self.forget(|seen| seen.used < body && Rc::strong_count(&seen.shape) == 1);
         if self.shapes.len() > before / 2 {
-            let since = self.body.saturating_sub(1);
-            let old: Vec<usize> = self.addresses(|seen| seen.used < since);
-            old.iter().for_each(|address| self.forget(*address));
+            self.forget(|seen| seen.used + 1 < body);
         }
         if self.shapes.len() >= SHAPES_MAX {
-            // Nothing that a body under way has may go, so new shapes are not remembered before the next one.
-            let seen_once: Vec<usize> = self.addresses(|seen| seen.parts.is_empty());
-            seen_once.iter().for_each(|address| self.forget(*address));
+            self.forget(|seen| seen.parts.is_empty());
         }
     }
 
-    fn addresses(&self, which: impl Fn(&Seen) -> bool) -> Vec<usize> {
-        self.shapes.iter().filter(|(_, seen)| seen.used < self.body && which(seen)).map(|(at, _)| *at).collect()
-    }
-
-    fn forget(&mut self, address: usize) {
-        if let Some(seen) = self.shapes.remove(&address) {
-            self.give_back(&seen.parts);
+    fn forget(&mut self, which: impl Fn(&Seen) -> bool) {
+        let (gone, kept): (Vec<Seen>, Vec<Seen>) = std::mem::take(&mut self.shapes).into_iter().partition(which);
+        gone.iter().for_each(|seen| self.give_back(&seen.parts));
+        self.index.clear();
+        for seen in &kept {
+            self.index.insert(address(&seen.shape));
         }
+        self.shapes = kept;
     }
 }
 
-fn address(shape: &Rc<Shape>) -> usize {
-    Rc::as_ptr(shape).addr()
+/// An address as a key; addresses lie in even distances.
+fn address(shape: &Rc<Shape>) -> [u64; 2] {
+    let address = Rc::as_ptr(shape).addr() as u64;
+    [address.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16, address]
 }
 
 /// A label value as it stands in a body.
@@ -279,14 +306,7 @@ mod tests {
     fn event(shape: &Rc<Shape>, device: &str, number: f64) -> (Event, Marks) {
         let labels = Rc::new(LabelValues::of(std::iter::once(device)));
         let layout = Rc::new(Layout::new(key(), Rc::clone(shape), labels));
-        let event = Event {
-            layout,
-            numbers: Rc::new(vec![number]),
-            first: 0,
-            own_time: false,
-            timestamp_ms: 1_700_000_000_000,
-        };
-        (event, Marks::default())
+        (Event::new(layout, Rc::new(vec![number]), 0, false, 1_700_000_000_000), Marks::default())
     }
 
     fn plain(key: &StreamKey, events: &[(Event, Marks)]) -> Vec<u8> {
@@ -307,7 +327,7 @@ mod tests {
             events.push((Event::text(key(), 7, false, "{\"Timestamp\":\"7\",\"once\":1}"), Marks::default()));
             let (body, is_gzip) = press.body(&key(), &events);
             assert!(is_gzip && gzip::decode(&body) == plain(&key(), &events), "round {round}");
-            let known = press.shapes.values().filter(|seen| !seen.parts.is_empty()).count();
+            let known = press.shapes.iter().filter(|seen| !seen.parts.is_empty()).count();
             assert_eq!(known, if round == 0 { 0 } else { 40 }, "the second body knows its shapes");
         }
     }

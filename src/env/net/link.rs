@@ -361,7 +361,12 @@ impl Buffer {
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.end == self.input.len() && self.input.len() <= MAX_HEAD_BYTES {
-            self.input.resize(self.end + PIECE_BYTES, 0);
+            if self.input.is_empty() {
+                // Zeros of the system, not written one by one.
+                self.input = vec![0; PIECE_BYTES];
+            } else {
+                self.input.resize(self.end + PIECE_BYTES, 0);
+            }
         }
         self.input.get_mut(self.end..).unwrap_or_default()
     }
@@ -380,7 +385,7 @@ impl Buffer {
 impl Buffers for Buffer {
     fn output(&mut self) -> &mut [u8] {
         if self.output.is_empty() {
-            self.output.resize(PIECE_BYTES, 0);
+            self.output = vec![0; PIECE_BYTES];
         }
         &mut self.output
     }

@@ -19,8 +19,8 @@ const ENTRY_BYTES: usize = 64;
 /// What a layout's number weighs in a segment.
 const NUMBER_BYTES: usize = 24;
 
-/// Appends a shape.
-pub fn put_shape(out: &mut Vec<u8>, shape: &Shape) {
+/// Appends what a shape is, without its text.
+pub fn put_outline(out: &mut Vec<u8>, shape: &Shape) {
     varint::put(out, (shape.pieces().len() as u64) << 1 | u64::from(shape.is_once()));
     for piece in shape.pieces() {
         let (x, kind) = match *piece {
@@ -40,52 +40,66 @@ pub fn put_shape(out: &mut Vec<u8>, shape: &Shape) {
             varint::put(out, u64::from(to - from));
         }
     }
-    out.extend_from_slice(shape.text());
 }
 
-/// Reads a shape that takes no more than so much room; nothing where there is no such.
-pub fn take_shape(reader: &mut Reader<'_>, room: &mut u64) -> Option<Shape> {
-    let head = reader.number()?;
-    let count = head >> 1;
-    *room = room.checked_sub(count.checked_mul(PIECE_BYTES)?)?;
-    let mut pieces = Vec::with_capacity(usize::try_from(count).ok()?);
-    let (mut text_bytes, mut numbers) = (0_u32, 0);
-    for _ in 0..count {
-        let piece = reader.number()?;
-        let x = u32::try_from(piece >> 3).ok()?;
-        let form = match piece & 7 {
-            TEXT => {
-                let to = text_bytes.checked_add(x)?;
-                pieces.push(Piece::Text { from: text_bytes, to });
-                text_bytes = to;
-                continue;
-            }
-            LABEL => {
-                pieces.push(Piece::Label(x));
-                continue;
-            }
-            TIME => {
-                pieces.push(Piece::Time);
-                continue;
-            }
-            DECIMAL => Form::Decimal,
-            F64 => Form::F64,
-            I64 => Form::I64,
-            _ => return None,
-        };
-        pieces.push(Piece::Number(numbers, form));
-        numbers += 1;
-    }
-    let metrics = match reader.number()? {
-        0 => None,
-        from => {
-            let from = u32::try_from(from - 1).ok()?;
-            Some((from, from.checked_add(u32::try_from(reader.number()?).ok()?)?))
+/// A shape of which the text is still to be read.
+pub struct Outline {
+    pieces: Vec<Piece>,
+    text_bytes: u32,
+    metrics: Option<(u32, u32)>,
+    once: bool,
+}
+
+impl Outline {
+    /// Reads one that takes no more than so much room, its text included; nothing where there is no such.
+    pub fn take(reader: &mut Reader<'_>, room: &mut u64) -> Option<Self> {
+        let head = reader.number()?;
+        let count = head >> 1;
+        *room = room.checked_sub(count.checked_mul(PIECE_BYTES)?)?;
+        let mut pieces = Vec::with_capacity(usize::try_from(count).ok()?);
+        let (mut text_bytes, mut numbers) = (0_u32, 0);
+        for _ in 0..count {
+            let piece = reader.number()?;
+            let x = u32::try_from(piece >> 3).ok()?;
+            let form = match piece & 7 {
+                TEXT => {
+                    let to = text_bytes.checked_add(x)?;
+                    pieces.push(Piece::Text { from: text_bytes, to });
+                    text_bytes = to;
+                    continue;
+                }
+                LABEL => {
+                    pieces.push(Piece::Label(x));
+                    continue;
+                }
+                TIME => {
+                    pieces.push(Piece::Time);
+                    continue;
+                }
+                DECIMAL => Form::Decimal,
+                F64 => Form::F64,
+                I64 => Form::I64,
+                _ => return None,
+            };
+            pieces.push(Piece::Number(numbers, form));
+            numbers += 1;
         }
-    };
-    let text = reader.take(usize::try_from(text_bytes).ok()?)?;
-    *room = room.checked_sub(u64::from(text_bytes))?;
-    ShapeBuilder::of_parts(text, pieces, metrics, head & 1 == 1)
+        let metrics = match reader.number()? {
+            0 => None,
+            from => {
+                let from = u32::try_from(from - 1).ok()?;
+                Some((from, from.checked_add(u32::try_from(reader.number()?).ok()?)?))
+            }
+        };
+        *room = room.checked_sub(u64::from(text_bytes))?;
+        Some(Self { pieces, text_bytes, metrics, once: head & 1 == 1 })
+    }
+
+    /// Reads its text: the shape.
+    pub fn with_text(self, reader: &mut Reader<'_>) -> Option<Shape> {
+        let text = reader.take(usize::try_from(self.text_bytes).ok()?)?;
+        ShapeBuilder::of_parts(text, self.pieces, self.metrics, self.once)
+    }
 }
 
 /// Appends label values.
@@ -168,6 +182,15 @@ mod tests {
         shape.text().extend_from_slice(b"\xff");
         shape.number(Form::I64);
         shape.build(once)
+    }
+
+    fn put_shape(out: &mut Vec<u8>, shape: &Shape) {
+        put_outline(out, shape);
+        out.extend_from_slice(shape.text());
+    }
+
+    fn take_shape(reader: &mut Reader<'_>, room: &mut u64) -> Option<Shape> {
+        Outline::take(reader, room)?.with_text(reader)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Limits: the events of a record weigh at most 16 MiB, which a reader checks before it takes memory for them.
 
-use super::layouts::{event_bytes, integers, is_sound_text, put_labels, put_shape, take_labels, take_shape};
+use super::layouts::{Outline, event_bytes, integers, is_sound_text, put_labels, put_outline, take_labels};
 use super::number::{self, Number};
 use super::table::{Known, Table};
 use super::varint::{self, Reader};
@@ -75,7 +75,7 @@ pub fn encode(events: &[Event], plan: &Plan, wall_ms: i64, table: &Table) -> Opt
     put_own_times(&mut out, events);
     put_times(&mut out, events, wall_ms);
     let members = Members::new(&plan.order, plan.slots.len());
-    let (mut codes, mut values) = (Vec::with_capacity(1024), Vec::with_capacity(1024));
+    let (mut texts, mut codes, mut values) = (Vec::new(), Vec::with_capacity(1024), Vec::with_capacity(1024));
     let mut weight = 0_u64;
     for (at, slot) in plan.slots.iter().enumerate() {
         let of_slot = members.of(at);
@@ -91,7 +91,8 @@ pub fn encode(events: &[Event], plan: &Plan, wall_ms: i64, table: &Table) -> Opt
                     Some(template) => varint::put(&mut out, u64::from(template) + 1),
                     None => {
                         varint::put(&mut out, 0);
-                        put_shape(&mut out, &layout.shape);
+                        put_outline(&mut out, &layout.shape);
+                        texts.extend_from_slice(layout.shape.text());
                     }
                 }
                 put_labels(&mut out, &layout.labels);
@@ -104,6 +105,7 @@ pub fn encode(events: &[Event], plan: &Plan, wall_ms: i64, table: &Table) -> Opt
         };
         weight = weight.saturating_add(each.saturating_mul(of_slot.len() as u64));
     }
+    out.extend_from_slice(&texts);
     out.extend_from_slice(&codes);
     out.extend_from_slice(&values);
     (weight <= WEIGHT_MAX).then_some(out)
@@ -350,21 +352,25 @@ fn take_times(reader: &mut Reader<'_>, count: usize, wall_ms: i64) -> Option<Vec
 fn take_layouts<'a>(reader: &mut Reader<'_>, slots: &[Option<u32>], table: &'a Table) -> Option<Vec<Read<'a>>> {
     let mut room = WEIGHT_MAX;
     let none = Rc::new(LabelValues::default());
-    let mut read = Vec::with_capacity(slots.len());
-    for slot in slots {
-        if let Some(number) = slot {
-            read.push(Read::Known(table.get(*number)?));
-            continue;
-        }
+    let mut own = Vec::new();
+    for _ in slots.iter().filter(|slot| slot.is_none()) {
         let shape = match reader.number()? {
-            0 => Rc::new(take_shape(reader, &mut room)?),
-            template => Rc::clone(table.shape(u32::try_from(template - 1).ok()?)?),
+            0 => Err(Outline::take(reader, &mut room)?),
+            template => Ok(Rc::clone(table.shape(u32::try_from(template - 1).ok()?)?)),
         };
         let labels = take_labels(reader, &mut room)?;
-        let labels = if labels.is_empty() { Rc::clone(&none) } else { Rc::new(labels) };
-        read.push(Read::Own { shape, labels });
+        own.push((shape, if labels.is_empty() { Rc::clone(&none) } else { Rc::new(labels) }));
     }
-    Some(read)
+    let mut own = own.into_iter();
+    let read = |slot: &Option<u32>| match slot {
+        Some(number) => table.get(*number).map(Read::Known),
+        None => {
+            let (shape, labels) = own.next()?;
+            let shape = shape.or_else(|outline| outline.with_text(reader).map(Rc::new).ok_or(())).ok()?;
+            Some(Read::Own { shape, labels })
+        }
+    };
+    slots.iter().map(read).collect()
 }
 
 #[cfg(test)]

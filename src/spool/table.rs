@@ -6,7 +6,7 @@
 
 use super::frame::LAYOUTS_MAX;
 use super::layouts::{
-    event_bytes, integers, is_sound_text, layout_bytes, put_labels, put_shape, take_labels, take_shape, template_bytes,
+    Outline, event_bytes, integers, is_sound_text, layout_bytes, put_labels, put_outline, take_labels, template_bytes,
 };
 use super::number::{self, Number};
 use super::v1;
@@ -198,14 +198,16 @@ impl Table {
         let mut out = Vec::new();
         varint::put(&mut out, u64::from(first_template));
         varint::put(&mut out, u64::from(self.templates() - first_template));
-        for template in self.templates[first_template as usize..].iter().flatten() {
-            put_shape(&mut out, &template.shape);
-        }
+        let templates = || self.templates[first_template as usize..].iter().flatten();
+        templates().for_each(|template| put_outline(&mut out, &template.shape));
+        templates().for_each(|template| out.extend_from_slice(template.shape.text()));
         let entries = || self.layouts[first_layout as usize..].iter().flatten();
+        let mut expected = 0;
         for entry in entries() {
-            varint::put(&mut out, u64::from(entry.template));
+            varint::put_signed(&mut out, i64::from(entry.template) - expected);
             put_labels(&mut out, &entry.labels);
             varint::put(&mut out, u64::from(entry.count));
+            expected = i64::from(entry.template) + 1;
         }
         let mut values = Vec::new();
         for number in entries().flat_map(|entry| &self.numbers[entry.first as usize..][..entry.count as usize]) {
@@ -223,19 +225,22 @@ impl Table {
         let mut reader = Reader::new(payload);
         let first_template = u32::try_from(reader.number()?).ok().filter(|first| *first < LAYOUTS_MAX)?;
         let templates = u32::try_from(reader.number()?).ok().filter(|count| *count <= LAYOUTS_MAX - first_template)?;
-        for number in first_template as usize..(first_template + templates) as usize {
-            // What is there already is read again, to know where it ends.
-            let shape = take_shape(&mut reader, &mut (BYTES_MAX as u64))?;
+        let mut room = BYTES_MAX as u64;
+        let outlines: Option<Vec<_>> = (0..templates).map(|_| Outline::take(&mut reader, &mut room)).collect();
+        for (number, outline) in (first_template as usize..).zip(outlines?) {
+            let shape = outline.with_text(&mut reader)?;
             if free(&mut self.templates, number) {
                 self.take_room(template_bytes(&shape))?;
                 self.templates[number] = Some(Template::new(Rc::new(shape)));
             }
         }
         let mut entries = Vec::with_capacity(count as usize);
-        let mut numbers = 0_usize;
+        let (mut numbers, mut expected) = (0_usize, 0_i64);
+        let mut room = 4 * BYTES_MAX as u64;
         for _ in 0..count {
-            let template = u32::try_from(reader.number()?).ok()?;
-            let labels = take_labels(&mut reader, &mut (BYTES_MAX as u64))?;
+            let template = u32::try_from(expected.checked_add(reader.signed()?)?).ok()?;
+            expected = i64::from(template) + 1;
+            let labels = take_labels(&mut reader, &mut room)?;
             let count = u32::try_from(reader.number()?).ok()?;
             numbers = numbers.checked_add(count as usize).filter(|numbers| *numbers <= payload.len())?;
             self.take_room(layout_bytes(&labels, count as usize))?;

@@ -21,7 +21,7 @@ pub fn key(stream: &str) -> Rc<StreamKey> {
     Rc::new(StreamKey { group: "/edge/prom".into(), stream: stream.into() })
 }
 
-/// Events of one scrape, told apart by `n`, as a small exporter's: layouts with numbers, a few in each hundred as text.
+/// Events of one scrape, told apart by `n`, as a small exporter's: layouts with numbers.
 pub fn events(key: &Rc<StreamKey>, n: u64, count: usize) -> Vec<Event> {
     let timestamp_ms = 1_763_820_000_000 + n as i64 * 10_000;
     let mut layouts = Layouts::default();
@@ -31,10 +31,7 @@ pub fn events(key: &Rc<StreamKey>, n: u64, count: usize) -> Vec<Event> {
             n * 1_000_003 % 977
         )
     };
-    let event = |at: usize| match at % 50 {
-        49 => Event::text(Rc::clone(key), timestamp_ms, at % 7 == 3, &message(at)),
-        _ => layouts.event(key, timestamp_ms, at % 7 == 3, &message(at)),
-    };
+    let event = |at: usize| layouts.event(key, timestamp_ms, at % 7 == 3, &message(at));
     (0..count).map(event).collect()
 }
 

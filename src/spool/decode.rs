@@ -32,9 +32,8 @@ pub fn decode_frame(frame: &[u8], place: &Place, tables: &Tables, key: &Rc<Strea
     let events = match header.version {
         1 => {
             let decoded = v1::decode(&payload, header.count, header.wall_ms, &tables.first).ok()?;
-            let text = |event: v1::Decoded| {
-                Event::text(Rc::clone(key), event.timestamp_ms, event.own_time, &event.message)
-            };
+            let text =
+                |event: v1::Decoded| Event::text(Rc::clone(key), event.timestamp_ms, event.own_time, &event.message);
             decoded.into_iter().map(text).collect()
         }
         _ => record::decode(&payload, header.count, header.wall_ms, &tables.present, key)?,

@@ -2,8 +2,8 @@
 
 use super::RecordMeta;
 use super::wire::{
-    BODY_BYTES_MAX, CHECKSUM_BYTES, EVENTS_MAX, NAME_BYTES_MAX, SEQUENCE_MAX, VERSION, checksum, i64_at, take, u16_at, u32_at,
-    u64_at,
+    BODY_BYTES_MAX, CHECKSUM_BYTES, EVENTS_MAX, NAME_BYTES_MAX, SEQUENCE_MAX, VERSION, checksum, i64_at, take, u16_at,
+    u32_at, u64_at,
 };
 use crate::model::StreamKey;
 use std::rc::Rc;

@@ -248,7 +248,11 @@ mod tests {
             form.into_iter().for_each(|form| shape.number(form));
             is_sound_text(&shape.build(false))
         };
-        assert!(text("é".as_bytes(), Some(Form::Decimal)) && text(b"\xff", Some(Form::F64)) && text(b"\xff", Some(Form::I64)));
+        assert!(
+            text("é".as_bytes(), Some(Form::Decimal))
+                && text(b"\xff", Some(Form::F64))
+                && text(b"\xff", Some(Form::I64))
+        );
         assert!(!text(b"\xff", None) && !text(b"\xff", Some(Form::Decimal)));
         // A hole within a character.
         let mut shape = ShapeBuilder::default();

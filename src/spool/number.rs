@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn any_number_comes_back_with_all_its_bits() {
-        let odd = [0.0, -0.0, 5e-324, f64::MAX, f64::MIN, 1e22, 1e23, 0.1 + 0.2, 9_007_199_254_740_993.0, -1.5e-7, 1e-22];
+        let odd =
+            [0.0, -0.0, 5e-324, f64::MAX, f64::MIN, 1e22, 1e23, 0.1 + 0.2, 9_007_199_254_740_993.0, -1.5e-7, 1e-22];
         round_trip(&odd, false);
         round_trip(&odd, true);
         let integers = [0, 1, u64::MAX, 1 << 63, i64::MAX as u64].map(f64::from_bits);

@@ -307,9 +307,11 @@ mod tests {
         let mut table = Table::default();
         let (a, b) = (shape("a", &[Form::Decimal, Form::I64]), shape("b", &[]));
         assert_eq!((table.add_template(&a), table.add_template(&b)), (Some(0), Some(1)));
-        for (template, event) in
-            [(0, event(&a, "x", &[1.5, f64::from_bits(7)])), (1, event(&b, "y", &[])), (0, event(&a, "z", &[-0.0, 0.0]))]
-        {
+        for (template, event) in [
+            (0, event(&a, "x", &[1.5, f64::from_bits(7)])),
+            (1, event(&b, "y", &[])),
+            (0, event(&a, "z", &[-0.0, 0.0])),
+        ] {
             table.add_layout(template, &event).expect("room");
         }
         table

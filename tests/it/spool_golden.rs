@@ -100,7 +100,8 @@ fn what_a_newer_version_wrote_stays_and_work_goes_on() {
         let sequence = append(&mut spool, &disk, &key, 1, 5).expect("appends");
         assert!(sequence >= 1 << 32, "far above whatever the newer version gave out: {sequence}");
         spool.sync(&disk).expect("syncs");
-        while let Some(batch) = next_batch(&mut spool, promwatch::spool::BatchLimits::default(), &disk).expect("reads") {
+        while let Some(batch) = next_batch(&mut spool, promwatch::spool::BatchLimits::default(), &disk).expect("reads")
+        {
             ack(&mut spool, &batch, &disk).expect("acknowledges");
         }
         spool.close(&disk).expect("closes");
@@ -215,7 +216,9 @@ fn a_node_exporter_page_takes_2_bytes_a_sample() {
 fn groups_of_one_kind_do_not_repeat_its_text() {
     let key = key("node");
     let mut shape = ShapeBuilder::default();
-    shape.text().extend_from_slice(br#"{"CloudWatchMetrics":[{"Namespace":"a rather long text that all events of this kind have in common"#);
+    shape.text().extend_from_slice(
+        br#"{"CloudWatchMetrics":[{"Namespace":"a rather long text that all events of this kind have in common"#,
+    );
     shape.text().extend_from_slice(br#", and more of it"}],"Timestamp":""#);
     shape.time();
     shape.text().extend_from_slice(br#"","handler":""#);
@@ -244,7 +247,14 @@ fn groups_of_one_kind_do_not_repeat_its_text() {
             timestamp_ms: n.into(),
         };
         let events: Vec<Event> = (0..).zip(&layouts).map(event).collect();
-        let new = NewRecord { key: &key, boot_id: [1; 16], monotonic_ms: 1, wall_ms: n.into(), clock_confirmed: true, events: &events };
+        let new = NewRecord {
+            key: &key,
+            boot_id: [1; 16],
+            monotonic_ms: 1,
+            wall_ms: n.into(),
+            clock_confirmed: true,
+            events: &events,
+        };
         let sequence = spool.append(&new, &disk).expect("appends");
         used.push(disk.used_bytes());
         let mut got = None;
@@ -388,7 +398,12 @@ fn binary(key: &Rc<StreamKey>, n: i64) -> Vec<Event> {
     (0..9)
         .map(|at| Event {
             layout: Rc::clone(&layouts[at % 2]),
-            numbers: Rc::new(vec![7.0, f64::NAN, f64::from_bits(n.cast_unsigned() * 1_000_003 + at as u64), odd[at % 6] + n as f64]),
+            numbers: Rc::new(vec![
+                7.0,
+                f64::NAN,
+                f64::from_bits(n.cast_unsigned() * 1_000_003 + at as u64),
+                odd[at % 6] + n as f64,
+            ]),
             first: 1,
             own_time: at == 4,
             timestamp_ms: n * 1_000 + at as i64 / 3,

@@ -1,7 +1,7 @@
 //! What leaves the spool: batches.
 
-use super::super::segment::{Index, Place};
 use super::super::decode::{decode_frame, take_shapes};
+use super::super::segment::{Index, Place};
 use super::super::table::Tables;
 use super::super::{Age, BatchLimits, LossReason, SpoolBatch, SpoolError, SpoolRecord};
 use super::Spool;

@@ -139,9 +139,9 @@ fn take_runs(reader: &mut Reader<'_>, count: usize) -> Option<Plan> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::spool::body::{Packer, unpack};
     use crate::spool::varint;
-    use super::*;
 
     fn event(timestamp_ms: i64, own_time: bool, message: &str) -> Decoded {
         Decoded { timestamp_ms, own_time, message: message.into() }

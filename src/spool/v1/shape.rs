@@ -187,8 +187,9 @@ pub mod tests {
             at = start;
             let quoted = message[start - 1] == b':' && message.get(start) == Some(&b'"');
             start += usize::from(quoted);
-            let run =
-                message[start..].iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+            let run = message[start..]
+                .iter()
+                .take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
             let end = start + run.count();
             let closed = match message.get(end) {
                 Some(b'"') => quoted,

@@ -145,6 +145,22 @@ fn a_backlog_of_version_1_leaves_with_what_follows_it() {
     assert!(messages == expected);
 }
 
+/// A downgrade with a backlog: a program of version 1 learns the spool's id from the journal alone, so one is there with the first segment.
+#[test]
+fn an_older_program_is_told_the_spools_id() {
+    let disk = SimDisk::new();
+    let (mut spool, _) = Spool::open(Path::new(STATE), &settings(1 << 20), &disk).expect("opens");
+    append(&mut spool, &disk, &key("node"), 1, 5).expect("appends");
+    spool.sync(&disk).expect("syncs");
+    disk.for_each_image(&mut |what, image| {
+        let find = |kind: &str| image.paths().into_iter().find(|path| path.to_string_lossy().contains(kind));
+        let (Some(segment), Some(journal)) = (find("seg-"), find("acks-")) else { panic!("{what}: a file is missing") };
+        let (segment, journal) = (image.content(&segment).expect("content"), image.content(&journal).expect("content"));
+        assert_eq!((segment[8], journal[8], journal.len()), (2, 1, 48), "{what}");
+        assert_eq!(segment[16..32], journal[16..32], "{what}");
+    });
+}
+
 /// The scrapes of a node_exporter that version 1 wrote, with the layouts that a converter would have for them.
 pub fn node_scrapes() -> Vec<(RecordMeta, Vec<Event>)> {
     let (mut layouts, mut scrapes) = (Layouts::default(), Vec::new());

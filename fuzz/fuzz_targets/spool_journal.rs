@@ -3,7 +3,7 @@
 
 mod spool_forged;
 
-const SEGMENT: &[u8] = include_bytes!("../../tests/spool_golden/v1/acked/spool/seg-0000000000000000.pws");
+const SEGMENT: &[u8] = include_bytes!("../../tests/spool_golden/v2/acked/spool/seg-0000000000000000.pws");
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let journal = ("acks-0000000000000007.pwa", data);

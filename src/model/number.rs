@@ -52,12 +52,32 @@ pub fn push_decimal(out: &mut Vec<u8>, value: f64) {
 pub fn decimal_bytes(value: f64) -> usize {
     match whole(value) {
         Some(whole) => integer_bytes(whole),
-        None => {
+        None => few_decimals_bytes(value).unwrap_or_else(|| {
             let mut text = Vec::with_capacity(DECIMAL_BYTES_MAX);
             push_shortest(&mut text, value);
             text.len()
+        }),
+    }
+}
+
+/// How long a number with at most nine decimals is as text, without making it. Of up to 15 digits no two decimals are the same
+/// float, so the first that gives the number back is the shortest.
+fn few_decimals_bytes(value: f64) -> Option<usize> {
+    let size = value.abs();
+    if size < 1e-6 {
+        return None;
+    }
+    for (decimals, power) in (1..).zip([1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9]) {
+        let scaled = size * power;
+        if scaled >= 1e15 {
+            return None;
+        }
+        let digits = (scaled + 0.5) as i64;
+        if digits as f64 / power == size {
+            return Some(integer_bytes(digits).max(decimals + 1) + 1 + usize::from(value.is_sign_negative()));
         }
     }
+    None
 }
 
 /// Takes the digits and the exponent out of what the crate prints, and lays them out as Go does.

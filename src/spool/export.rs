@@ -4,15 +4,15 @@
 //! simply begun again. Importing goes block by block and knows from the other spool's id and numbers what it has already taken: an
 //! interrupted import goes on where it was, and a second one takes nothing.
 
+use super::decode::{decode_frame, take_shapes};
+use super::frame::{FLAG_IMPORTED, Kind, Piece, Pieces};
 use super::journal::{self, Journal, Read};
-use super::queue::{decode_frame, describe, take_shapes};
+use super::queue::describe;
 use super::reader;
-use super::shape::Templates;
 use super::streams::Streams;
 use super::survey::{SEGMENT_READ_MAX, index};
-use super::wire::{
-    self, FLAG_IMPORTED, FileStart, Kind, Piece, Pieces, SEGMENT_HEADER_BYTES, SegmentHeader, Settled, SpoolId,
-};
+use super::table::Tables;
+use super::wire::{self, FileStart, SEGMENT_HEADER_BYTES, SegmentHeader, Settled, SpoolId};
 use super::writer::Encoder;
 use super::{FOLDER, NewRecord, RecordMeta, Spool, SpoolError, SpoolRecord};
 use crate::env::{Disk, DiskFile};
@@ -253,8 +253,10 @@ struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     fn open(file: &'a Path, disk: &'a dyn Disk) -> io::Result<(Self, SpoolId)> {
         let header = disk.read_at(file, 0, FILE_HEADER_BYTES)?;
-        let known =
-            sealed(&header, FILE_MAGIC).filter(|_| header.len() == FILE_HEADER_BYTES && header[8..10] == [1, 0]);
+        let version = |header: &[u8]| u16::from_le_bytes([header[8], header[9]]);
+        let known = sealed(&header, FILE_MAGIC).filter(|_| {
+            header.len() == FILE_HEADER_BYTES && (1..=u16::from(wire::VERSION)).contains(&version(&header))
+        });
         let Some(content) = known else {
             let text = "not an export of this or an earlier version, or its first bytes are damaged";
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
@@ -339,13 +341,13 @@ fn block_records(bytes: &[u8], report: &mut FileReport) -> Vec<SpoolRecord> {
     report.damaged += skipped as u64;
     let index = index(bytes, &Ranges::of(vec![(0, u64::MAX)]), &mut streams);
     let piece = |at: u32, len: u32| bytes.get(at as usize..(at + len) as usize).unwrap_or_default();
-    let mut templates = Templates::default();
+    let mut tables = Tables::default();
     for (at, len) in &index.shapes {
-        take_shapes(piece(*at, *len), &mut templates);
+        take_shapes(piece(*at, *len), &mut tables);
     }
     let mut records = Vec::with_capacity(index.records.len());
     for place in &index.records {
-        match decode_frame(piece(place.at, place.bytes), place, &templates, streams.key(place.stream)) {
+        match decode_frame(piece(place.at, place.bytes), place, &tables, streams.key(place.stream)) {
             Some(record) => records.push(record.only(&[(place.from, place.to)])),
             None => report.damaged += 1,
         }

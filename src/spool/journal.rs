@@ -106,6 +106,11 @@ impl Journal {
         self.restate = self.file.is_none();
     }
 
+    /// There is none on disk.
+    pub fn is_missing(&self) -> bool {
+        self.file.is_none() && self.old.is_empty()
+    }
+
     /// Something is noted that is not written.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()

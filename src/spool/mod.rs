@@ -20,14 +20,20 @@
 //! ```
 
 mod body;
+mod decode;
 pub mod export;
+mod frame;
 mod journal;
+mod layouts;
+mod number;
 mod queue;
 pub mod reader;
+mod record;
 mod segment;
-mod shape;
 mod streams;
 mod survey;
+mod table;
+mod v1;
 mod varint;
 mod wire;
 mod writer;

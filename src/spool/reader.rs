@@ -1,9 +1,9 @@
 //! Looking into a spool's folder while the agent may be running: nothing is written, nothing but the folder is needed.
 
-use super::queue::{decode_frame, take_shapes};
+use super::decode::{decode_frame, take_shapes};
 use super::segment::Place;
-use super::shape::Templates;
 use super::survey::{SEGMENT_READ_MAX, Survey, index, survey};
+use super::table::Tables;
 use super::{Boot, FOLDER, Loss, SpoolRecord, StreamPending};
 use crate::env::Disk;
 use std::io;
@@ -76,15 +76,15 @@ pub fn read(state_dir: &Path, disk: &dyn Disk, visit: &mut dyn FnMut(&SpoolRecor
             bytes => bytes?,
         };
         let index = index(&bytes, &segment.pending, &mut found.streams);
-        let mut templates = Templates::default();
+        let mut tables = Tables::default();
         for (at, len) in &index.shapes {
-            take_shapes(piece(&bytes, *at, *len), &mut templates);
+            take_shapes(piece(&bytes, *at, *len), &mut tables);
         }
         rows.resize(found.streams.len(), usize::MAX);
         for place in &index.records {
             let pending = segment.pending_of(place);
             let key = found.streams.key(place.stream);
-            match decode_frame(piece(&bytes, place.at, place.bytes), place, &templates, key) {
+            match decode_frame(piece(&bytes, place.at, place.bytes), place, &tables, key) {
                 Some(record) => {
                     let record = record.only(&pending);
                     count(&mut report, &mut rows[place.stream as usize], place, &record);

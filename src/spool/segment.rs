@@ -1,7 +1,8 @@
 //! A segment as the spool knows it: its name, what is pending in it, and, while it is needed, where its records lie.
 
-use super::shape::Templates;
-use super::wire::{FLAG_CLOCK_CONFIRMED, FrameHeader, checksum};
+use super::frame::{FLAG_CLOCK_CONFIRMED, FrameHeader};
+use super::table::Tables;
+use super::wire::checksum;
 use super::{Age, step};
 use crate::model::{Ranges, order_by_key};
 
@@ -88,7 +89,7 @@ pub struct AgeSpan {
 /// More boots than this in one segment (a segment is one process's, unless it imports) are not told apart.
 const AGES_MAX: usize = 16;
 
-/// Where the pending records and the shapes of a segment lie.
+/// Where the pending records and the shapes (frames with layouts or templates) of a segment lie.
 #[derive(Default)]
 pub struct Index {
     /// Records by number. No two have a number in common.
@@ -100,7 +101,7 @@ pub struct Index {
     /// Nothing is pending before this record.
     pub cursor: usize,
     /// What the shapes say, once a record was read.
-    pub templates: Option<Templates>,
+    pub tables: Option<Tables>,
 }
 
 /// Where a record lies, and what is needed to choose it.
@@ -187,7 +188,7 @@ impl Index {
     /// The same with other numbers of the streams.
     fn renumbered(mut self, numbers: &[u32]) -> Self {
         self.records.iter_mut().for_each(|place| place.stream = numbers[place.stream as usize]);
-        Self { cursor: self.cursor, templates: self.templates, ..Self::new(self.records, self.shapes) }
+        Self { cursor: self.cursor, tables: self.tables, ..Self::new(self.records, self.shapes) }
     }
 }
 

@@ -1,12 +1,10 @@
 //! What lies in a spool's folder: read once at the start, and by the commands that only look.
 
+use super::frame::{FrameHeader, Kind, Piece, Pieces};
 use super::journal::{self, Read};
 use super::segment::{self, Index, Place, Segment};
 use super::streams::{Losses, Streams};
-use super::wire::{
-    EVENTS_MAX, FileStart, FrameHeader, JUMP, Kind, Piece, Pieces, SEGMENT_HEADER_BYTES, SEQUENCE_MAX, SegmentHeader,
-    SpoolId, checksum,
-};
+use super::wire::{EVENTS_MAX, FileStart, JUMP, SEGMENT_HEADER_BYTES, SEQUENCE_MAX, SegmentHeader, SpoolId, checksum};
 use super::{Boot, Instants, Loss, LossReason, step};
 use crate::env::Disk;
 use crate::model::{Ranges, order_by_key};
@@ -29,7 +27,7 @@ pub struct Survey {
     /// In the order of their names.
     pub segments: Vec<Segment>,
     pub settled: Ranges,
-    /// Journals of this version.
+    /// Journals that are read.
     pub journals: Vec<u64>,
     pub next_journal: u64,
     /// Where new numbers begin.

@@ -24,6 +24,7 @@ mod spool_books;
 mod spool_crash;
 mod spool_export;
 mod spool_golden;
+mod spool_layouts;
 mod spool_model;
 mod tidy;
 mod two_ways;

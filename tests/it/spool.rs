@@ -1,6 +1,7 @@
 //! The spool from outside: what goes in comes out, within its bounds, over restarts and faults of the disk.
 
 use crate::sim_disk::{Faults, SimDisk};
+use crate::spool_layouts::Layouts;
 use promwatch::env::Disk;
 use promwatch::model::settings::BufferSettings;
 use promwatch::model::{Event, StreamKey};
@@ -20,15 +21,18 @@ pub fn key(stream: &str) -> Rc<StreamKey> {
     Rc::new(StreamKey { group: "/edge/prom".into(), stream: stream.into() })
 }
 
-/// Events of one scrape, told apart by `n`, as a small exporter's.
+/// Events of one scrape, told apart by `n`, as a small exporter's: layouts with numbers.
 pub fn events(key: &Rc<StreamKey>, n: u64, count: usize) -> Vec<Event> {
     let timestamp_ms = 1_763_820_000_000 + n as i64 * 10_000;
-    (0..count)
-        .map(|at| Event::text(Rc::clone(key), timestamp_ms, at % 7 == 3, &format!(
-                r#"{{"Timestamp":"{timestamp_ms}","Version":"0","cpu":"{at}","host":"pi4","node_load":{n}.{at},"x":{}}}"#,
-                n * 1_000_003 % 977
-            )))
-        .collect()
+    let mut layouts = Layouts::default();
+    let message = |at: usize| {
+        format!(
+            r#"{{"Timestamp":"{timestamp_ms}","Version":"0","cpu":"{at}","host":"pi4","node_load":{n}.{at},"x":{}}}"#,
+            n * 1_000_003 % 977
+        )
+    };
+    let event = |at: usize| layouts.event(key, timestamp_ms, at % 7 == 3, &message(at));
+    (0..count).map(event).collect()
 }
 
 pub fn append(

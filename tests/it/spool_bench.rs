@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 64 << 20;
 fn a_spool_of_64_mib() {
     let state = std::env::temp_dir().join(format!("promwatch-bench-{}", std::process::id()));
     let mut pages = Vec::new();
-    reader::read(Path::new("/state"), &golden("node"), &mut |record| {
+    reader::read(Path::new("/state"), &golden("v1/node"), &mut |record| {
         pages.push((record.meta.clone(), record.events.clone()));
         true
     })

@@ -105,11 +105,11 @@ fn the_first_segment_is_counted_where_the_journal_says_that_nothing_was_settled(
 #[test]
 fn a_lost_segment_beside_numbers_that_were_jumped_over_is_counted() {
     for old in [false, true] {
-        let start = golden("newer");
+        let start = golden("v2/newer");
         let before = open(&start, 64 << 10).1.events;
         filled(&start, 200);
         let ours: Vec<PathBuf> =
-            segments(&start).into_iter().filter(|path| !golden("newer").paths().contains(path)).collect();
+            segments(&start).into_iter().filter(|path| !golden("v2/newer").paths().contains(path)).collect();
         if old {
             for path in &ours {
                 start.damage(path, |bytes| {

@@ -8,7 +8,7 @@
 use crate::sim_disk::{Faults, SimDisk};
 use promwatch::env::Disk as _;
 use promwatch::model::settings::BufferSettings;
-use promwatch::model::{Event, StreamKey};
+use promwatch::model::{Event, Form, LabelValues, Layout, Shape, ShapeBuilder, StreamKey};
 use promwatch::spool::{
     BatchLimits, Loss, NewRecord, Outcome, Ranges, Recovery, Spool, SpoolBatch, boot_checksum, reader,
 };
@@ -81,6 +81,32 @@ struct Run<'a> {
 
 fn key(stream: u8) -> Rc<StreamKey> {
     Rc::new(StreamKey { group: "g".into(), stream: format!("s{stream}") })
+}
+
+/// What most events look like.
+fn shape() -> Rc<Shape> {
+    let mut shape = ShapeBuilder::default();
+    for name in ["{\"stream\":", ",\"event\":"] {
+        shape.text().extend_from_slice(name.as_bytes());
+        shape.number(Form::Decimal);
+    }
+    shape.text().extend_from_slice(b",\"a\":\"");
+    shape.label(0);
+    shape.text().extend_from_slice(b"\"}");
+    Rc::new(shape.build(false))
+}
+
+/// The event with this number: every third is text, the others have layouts that come again, also in the same record.
+fn event(key: &Rc<StreamKey>, stream: u8, n: u64, shape: &Rc<Shape>) -> Event {
+    let value = "x".repeat(n as usize / 3 % 40);
+    let (timestamp_ms, own_time) = (n as i64, n.is_multiple_of(5));
+    if n.is_multiple_of(3) {
+        let text = format!("{{\"stream\":{stream},\"event\":{n},\"a\":\"{value}\"}}");
+        return Event::text(Rc::clone(key), timestamp_ms, own_time, &text);
+    }
+    let labels = Rc::new(LabelValues::of(std::iter::once(value.as_str())));
+    let layout = Rc::new(Layout::new(Rc::clone(key), Rc::clone(shape), labels));
+    Event { layout, numbers: Rc::new(vec![stream.into(), n as f64]), first: 0, own_time, timestamp_ms }
 }
 
 fn numbers(ranges: &Ranges) -> impl Iterator<Item = u64> + '_ {
@@ -190,16 +216,8 @@ impl Run<'_> {
         let count = 1 + self.choices.pick(30) as u64;
         let (n, key) = (self.n, key(stream));
         self.n += count;
-        let events: Vec<Event> = (n..n + count)
-            .map(|n| {
-                Event::text(
-                    Rc::clone(&key),
-                    n as i64,
-                    n.is_multiple_of(5),
-                    &format!("{{\"stream\":{stream},\"event\":{n},\"a\":\"{}\"}}", "x".repeat(n as usize % 40)),
-                )
-            })
-            .collect();
+        let shape = shape();
+        let events: Vec<Event> = (n..n + count).map(|n| event(&key, stream, n, &shape)).collect();
         let (boot, confirmed) = ((self.n / 500) as u8, self.choices.pick(2) == 0);
         let new = NewRecord {
             key: &key,

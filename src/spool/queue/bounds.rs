@@ -1,8 +1,9 @@
 //! What the bounds drop, and what is left when the folder is gone.
 
+use super::super::decode::decode_frame;
 use super::super::segment::Place;
 use super::super::{Abandoned, Loss, LossReason, SpoolError};
-use super::{Spool, decode_frame};
+use super::Spool;
 use crate::env::Disk;
 use crate::model::settings::BufferSettings;
 
@@ -61,7 +62,7 @@ impl Spool {
             let free: Vec<_> = pending.iter().flat_map(|(from, to)| self.pinned.missing(*from, *to)).collect();
             let key = self.streams.key(place.stream);
             if !free.is_empty()
-                && let Some(record) = decode_frame(&unsynced.frame, &place, &self.encoder.templates, key)
+                && let Some(record) = decode_frame(&unsynced.frame, &place, &self.encoder.tables, key)
             {
                 free.iter().for_each(|(from, to)| self.segments[last].settle(*from, *to));
                 records.push(record.only(&free));

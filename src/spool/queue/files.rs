@@ -47,6 +47,11 @@ impl Spool {
         disk: &dyn Disk,
     ) -> Result<Vec<u8>, SpoolError> {
         let id = self.id.unwrap_or_default();
+        if self.journal.is_missing() {
+            // Without a journal a program of version 1 would not know whose segments of version 2 are, and go on under another id.
+            self.journal.restate();
+            let _ = self.write_journal(disk);
+        }
         let attempt =
             self.create_file(first, bytes, disk).map_err(|error| self.error("making a segment in", &error))?;
         let (unused_from, unused_to) = if self.unused.0 < self.unused.1 { self.unused } else { (first, first) };
@@ -152,7 +157,7 @@ impl Spool {
         self.encoder.restart();
     }
 
-    /// An append failed: a part of it may be in the file, or templates in memory that are not in the file, so nothing may
+    /// An append failed: a part of it may be in the file, or layouts in memory that are not in the file, so nothing may
     /// follow there.
     pub(super) fn end_segment(&mut self, disk: &dyn Disk) {
         if self.file.is_none() {
@@ -219,7 +224,7 @@ impl Spool {
         self.segments.push(new);
     }
 
-    /// Writes the records that are in memory only to a new segment, under their numbers and with all their templates.
+    /// Writes the records that are in memory only to a new segment, under their numbers and with all their layouts.
     pub(super) fn find_home(&mut self, disk: &dyn Disk) -> Result<(), SpoolError> {
         let Some(homeless) = self.segments.pop() else { return Ok(()) };
         self.unsynced.retain(|unsynced| !homeless.pending_of(&unsynced.place).is_empty());
@@ -230,7 +235,7 @@ impl Spool {
         };
         let mut out = Vec::new();
         let header_bytes = wire::SEGMENT_HEADER_BYTES as u64;
-        let shape = self.encoder.all_templates(first, header_bytes);
+        let shape = self.encoder.all_layouts(first, header_bytes);
         out.extend_from_slice(&shape);
         let mut index = Index::default();
         if !shape.is_empty() {

@@ -5,8 +5,6 @@ mod files;
 mod settle;
 mod take;
 
-pub(super) use take::{decode_frame, take_shapes};
-
 use super::journal::{self, Journal};
 use super::segment::{Place, Segment};
 use super::streams::{Losses, Streams};

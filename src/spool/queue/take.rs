@@ -1,9 +1,9 @@
 //! What leaves the spool: batches.
 
+use super::super::decode::{decode_frame, take_shapes};
 use super::super::segment::{Index, Place};
-use super::super::shape::Templates;
-use super::super::wire::{Kind, Piece, Pieces};
-use super::super::{Age, BatchLimits, LossReason, Ranges, SpoolBatch, SpoolError, SpoolRecord, body};
+use super::super::table::Tables;
+use super::super::{Age, BatchLimits, LossReason, SpoolBatch, SpoolError, SpoolRecord};
 use super::Spool;
 use crate::env::Disk;
 use crate::model::{Event, StreamKey};
@@ -185,7 +185,7 @@ impl Spool {
         if last
             && let Ok(found) = self.unsynced.binary_search_by_key(&place.sequence, |unsynced| unsynced.place.sequence)
         {
-            return Ok(decode_frame(&self.unsynced[found].frame, place, &self.encoder.templates, key));
+            return Ok(decode_frame(&self.unsynced[found].frame, place, &self.encoder.tables, key));
         }
         let path = self.dir.join(self.segments[at].name());
         let read = |at: u32, len: u32| match disk.read_at(&path, u64::from(at), len as usize) {
@@ -194,17 +194,17 @@ impl Spool {
         };
         let frame = read(place.at, place.bytes)?;
         if last {
-            return Ok(decode_frame(&frame, place, &self.encoder.templates, key));
+            return Ok(decode_frame(&frame, place, &self.encoder.tables, key));
         }
-        let Some(Index { templates, shapes, .. }) = &mut self.segments[at].index else { return Ok(None) };
-        if templates.is_none() {
-            let mut found = Templates::default();
+        let Some(Index { tables, shapes, .. }) = &mut self.segments[at].index else { return Ok(None) };
+        if tables.is_none() {
+            let mut found = Tables::default();
             for (at, len) in shapes {
                 take_shapes(&read(*at, *len)?, &mut found);
             }
-            *templates = Some(found);
+            *tables = Some(found);
         }
-        Ok(templates.as_ref().and_then(|templates| decode_frame(&frame, place, templates, key)))
+        Ok(tables.as_ref().and_then(|tables| decode_frame(&frame, place, tables, key)))
     }
 }
 
@@ -243,34 +243,4 @@ impl Sum {
             && self.events <= u64::from(limits.events)
             && self.last_ms.abs_diff(self.first_ms) <= limits.span_ms
     }
-}
-
-/// Adds the templates of all shapes in a piece of a segment.
-pub fn take_shapes(bytes: &[u8], templates: &mut Templates) {
-    for piece in Pieces::new(bytes, 0) {
-        if let Piece::Frame { header, body, .. } = piece
-            && header.kind == Kind::Shape
-            && templates.get(header.billed).is_none()
-            && let Some(payload) = body::unpack(body)
-        {
-            // A shape with a sound checksum that does not decode is a wrong encoder's: its records are damaged.
-            let _ = templates.decode(header.billed, header.count, &payload);
-        }
-    }
-}
-
-/// A whole record out of its frame; nothing when it is not the one that was meant, or damaged.
-pub fn decode_frame(frame: &[u8], place: &Place, templates: &Templates, key: &Rc<StreamKey>) -> Option<SpoolRecord> {
-    let Some(Piece::Frame { header, body, .. }) = Pieces::new(frame, 0).next() else { return None };
-    let meant = (header.kind, header.sequence, header.count) == (Kind::Record, place.sequence, place.events);
-    if !meant || header.group != key.group || header.stream != key.stream {
-        return None;
-    }
-    let decoded = body::decode(&body::unpack(body)?, header.count, header.wall_ms, templates).ok()?;
-    let events: Vec<Event> = decoded
-        .into_iter()
-        .map(|event| Event::text(Rc::clone(key), event.timestamp_ms, event.own_time, &event.message))
-        .collect();
-    let pending = Ranges::of(vec![(place.sequence, place.sequence + events.len() as u64)]);
-    (events.len() == header.count as usize).then(|| SpoolRecord { meta: header.meta(Rc::clone(key)), events, pending })
 }

@@ -1,54 +1,10 @@
-//! Templates: the text of events with the numbers cut out, and where the numbers of a text are.
-//!
-//! Only the writer asks where numbers are; a reader puts given numbers into given texts. So what [`cut`] takes for a number
-//! can change in any version without touching the format.
+//! Templates of version 1: the text of events with the numbers cut out.
 
-use super::varint::{self, Reader};
-use super::wire::TEMPLATES_MAX;
-use std::collections::BTreeMap;
+use crate::spool::frame::TEMPLATES_MAX;
+use crate::spool::varint::Reader;
 
 /// Stands for a number in a template's text.
 const HOLE: u8 = 0;
-
-/// Cuts the numbers out of a message: the values of members and array elements, and strings of nothing but a number.
-/// False: the message cannot be a template.
-pub fn cut(message: &[u8], text: &mut Vec<u8>, numbers: &mut Vec<(u32, u32)>) -> bool {
-    text.clear();
-    numbers.clear();
-    if message.contains(&HOLE) {
-        return false;
-    }
-    let mut copied = 0;
-    let mut at = 0;
-    while let Some(found) = message[at..].iter().position(|byte| matches!(byte, b':' | b',' | b'[')) {
-        let mut start = at + found + 1;
-        at = start;
-        let quoted = message[start - 1] == b':' && message.get(start) == Some(&b'"');
-        start += usize::from(quoted);
-        let run =
-            message[start..].iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
-        let end = start + run.count();
-        let closed = match message.get(end) {
-            Some(b'"') => quoted,
-            Some(b',' | b'}' | b']') => !quoted,
-            _ => false,
-        };
-        if end > start && closed {
-            text.extend_from_slice(&message[copied..start]);
-            text.push(HOLE);
-            numbers.push((start as u32, end as u32));
-            copied = end;
-            at = end;
-        }
-    }
-    text.extend_from_slice(&message[copied..]);
-    true
-}
-
-/// A quick hash of a template's text (FNV-1a).
-pub fn hash(text: &[u8]) -> u64 {
-    text.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
 
 /// A number's text as mantissa and decimals; nothing when [`write_plain`] would not give it back byte by byte.
 pub fn parse_plain(text: &[u8]) -> Option<(i64, u8)> {
@@ -102,13 +58,14 @@ pub fn write_plain(out: &mut Vec<u8>, mantissa: i64, decimals: u8) {
     }
 }
 
+/// No segment of version 1 has templates that take more: its writer ended at 512 KiB and one event.
+const MEMORY_BYTES_MAX: usize = 4 << 20;
+
 /// The templates of one segment.
 #[derive(Default)]
 pub struct Templates {
     bytes: Vec<u8>,
     entries: Vec<Option<Template>>,
-    /// For the writer: the last template with a hash.
-    by_hash: BTreeMap<u64, u32>,
     number_ends: Vec<u32>,
 }
 
@@ -123,13 +80,8 @@ struct Template {
 }
 
 impl Templates {
-    /// How many, missing ones included.
-    pub fn len(&self) -> u32 {
-        self.entries.len() as u32
-    }
-
     /// Bytes of memory, roughly.
-    pub fn memory_bytes(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         self.bytes.len() + self.entries.len() * 64 + self.number_ends.len() * 4
     }
 
@@ -141,15 +93,9 @@ impl Templates {
         Some((text, Numbers { bytes: &self.bytes, start: template.text_end, ends }))
     }
 
-    /// A template with that text, for the writer.
-    pub fn find(&self, text: &[u8]) -> Option<u32> {
-        let number = *self.by_hash.get(&hash(text))?;
-        self.get(number).filter(|(known, _)| *known == text).map(|_| number)
-    }
-
-    /// Adds a template for the writer.
+    /// Adds a template, as the writer of version 1 did.
+    #[cfg(test)]
     pub fn add(&mut self, text: &[u8], message: &[u8], numbers: &[(u32, u32)]) {
-        self.by_hash.insert(hash(text), self.len());
         let values = numbers.iter().map(|(from, to)| &message[*from as usize..*to as usize]);
         let entry = self.store(text, values);
         self.entries.push(Some(entry));
@@ -167,19 +113,6 @@ impl Templates {
         Template { start, text_end, numbers: first, count: self.number_ends.len() as u32 - first }
     }
 
-    /// The payload of a shape with the templates from `first` on.
-    pub fn encode(&self, first: u32) -> Vec<u8> {
-        let mut out = Vec::new();
-        for number in first..self.len() {
-            let Some((text, numbers)) = self.get(number) else { continue };
-            varint::put_bytes(&mut out, text);
-            for at in 0..numbers.len() {
-                varint::put_bytes(&mut out, numbers.get(at).unwrap_or_default());
-            }
-        }
-        out
-    }
-
     /// Takes in a shape's payload; nothing when it is no such.
     pub fn decode(&mut self, first: u32, count: u32, payload: &[u8]) -> Option<()> {
         if first >= TEMPLATES_MAX || count > TEMPLATES_MAX - first {
@@ -192,6 +125,9 @@ impl Templates {
             values.clear();
             for _ in text.iter().filter(|byte| **byte == HOLE) {
                 values.push(reader.bytes()?);
+            }
+            if self.memory_bytes() + text.len() > MEMORY_BYTES_MAX {
+                return None;
             }
             if self.entries.len() <= number {
                 self.entries.resize(number + 1, None);
@@ -232,28 +168,57 @@ pub fn text_pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::spool::varint;
 
-    #[test]
-    fn numbers_are_cut_where_values_are() {
-        let cases = [
-            (r#"{"a":1,"b":"x1","c":-2.5e-7}"#, vec!["1", "-2.5e-7"]),
-            (r#"{"Timestamp":"1763820040000","cpu":"0","addr":"127.0.0.1:9100"}"#, vec!["1763820040000", "0"]),
-            (r#"{"_aws":[{"T":[1,2],"n":[]}],"v":null}"#, vec!["1", "2"]),
-            ("12", vec![]),
-            ("", vec![]),
-            (":", vec![]),
-            (r#"{"a":"1,"}"#, vec![]),
-        ];
-        for (message, expected) in cases {
-            let (mut text, mut numbers) = (Vec::new(), Vec::new());
-            assert!(cut(message.as_bytes(), &mut text, &mut numbers));
-            let got: Vec<&str> = numbers.iter().map(|(from, to)| &message[*from as usize..*to as usize]).collect();
-            assert_eq!(got, expected, "{message}");
-            assert_eq!(text_pieces(&text).count(), expected.len() + 1);
+    /// Cuts the numbers out of a message: the values of members and array elements, and strings of nothing but a number.
+    /// False: the message cannot be a template.
+    pub fn cut(message: &[u8], text: &mut Vec<u8>, numbers: &mut Vec<(u32, u32)>) -> bool {
+        text.clear();
+        numbers.clear();
+        if message.contains(&HOLE) {
+            return false;
         }
-        assert!(!cut(b"a\0b", &mut Vec::new(), &mut Vec::new()));
+        let mut copied = 0;
+        let mut at = 0;
+        while let Some(found) = message[at..].iter().position(|byte| matches!(byte, b':' | b',' | b'[')) {
+            let mut start = at + found + 1;
+            at = start;
+            let quoted = message[start - 1] == b':' && message.get(start) == Some(&b'"');
+            start += usize::from(quoted);
+            let run = message[start..]
+                .iter()
+                .take_while(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
+            let end = start + run.count();
+            let closed = match message.get(end) {
+                Some(b'"') => quoted,
+                Some(b',' | b'}' | b']') => !quoted,
+                _ => false,
+            };
+            if end > start && closed {
+                text.extend_from_slice(&message[copied..start]);
+                text.push(HOLE);
+                numbers.push((start as u32, end as u32));
+                copied = end;
+                at = end;
+            }
+        }
+        text.extend_from_slice(&message[copied..]);
+        true
+    }
+
+    /// The payload of a shape with all templates, as the writer of version 1 made it.
+    fn encode(templates: &Templates) -> Vec<u8> {
+        let mut out = Vec::new();
+        for number in 0..templates.entries.len() as u32 {
+            let (text, numbers) = templates.get(number).expect("a template");
+            varint::put_bytes(&mut out, text);
+            for at in 0..numbers.len() {
+                varint::put_bytes(&mut out, numbers.get(at).unwrap_or_default());
+            }
+        }
+        out
     }
 
     #[test]
@@ -283,15 +248,13 @@ mod tests {
             templates.add(&text, message.as_bytes(), &numbers);
         }
         let mut read = Templates::default();
-        assert!(read.decode(0, 3, &templates.encode(0)).is_some());
+        assert!(read.decode(0, 3, &encode(&templates)).is_some());
         let (text, numbers) = read.get(2).expect("third");
         assert_eq!(
             (text, numbers.get(0), numbers.get(1)),
             (&b"{\"b\":\"\0\",\"c\":\0}"[..], Some(&b"3"[..]), Some(&b"4.5"[..]))
         );
-        assert_eq!(read.find(b"{\"a\":\0}"), None, "readers do not look up");
-        assert_eq!(templates.find(b"{\"a\":\0}"), Some(1));
-        assert!(Templates::default().decode(0, 4, &templates.encode(0)).is_none(), "too few");
-        assert!(Templates::default().decode(0, 2, &templates.encode(0)).is_none(), "too many");
+        assert!(Templates::default().decode(0, 4, &encode(&templates)).is_none(), "too few");
+        assert!(Templates::default().decode(0, 2, &encode(&templates)).is_none(), "too many");
     }
 }

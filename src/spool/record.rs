@@ -268,12 +268,14 @@ pub fn decode(payload: &[u8], count: u32, wall_ms: i64, table: &Table, key: &Rc<
         }
     }
     let numbers = Rc::new(numbers);
-    let events = (0..count).map(|event| Event {
-        layout: Rc::clone(&layouts[slot_of(&order, event)]),
-        numbers: Rc::clone(&numbers),
-        first: firsts[event],
-        own_time: own_times(event),
-        timestamp_ms: times.get(event).copied().unwrap_or(wall_ms),
+    let events = (0..count).map(|event| {
+        Event::new(
+            Rc::clone(&layouts[slot_of(&order, event)]),
+            Rc::clone(&numbers),
+            firsts[event],
+            own_times(event),
+            times.get(event).copied().unwrap_or(wall_ms),
+        )
     });
     let events = events.collect();
     reader.is_empty().then_some(events)

@@ -300,7 +300,7 @@ mod tests {
     fn event(shape: &Rc<Shape>, label: &str, numbers: &[f64]) -> Event {
         let labels = Rc::new(LabelValues::of(std::iter::once(label)));
         let layout = Rc::new(Layout::new(key("s"), Rc::clone(shape), labels));
-        Event { layout, numbers: Rc::new(numbers.to_vec()), first: 0, own_time: false, timestamp_ms: 0 }
+        Event::new(layout, Rc::new(numbers.to_vec()), 0, false, 0)
     }
 
     fn table() -> Table {

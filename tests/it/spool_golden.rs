@@ -255,12 +255,8 @@ fn groups_of_one_kind_do_not_repeat_its_text() {
     let mut used = Vec::new();
     for n in 0..4 {
         let numbers = Rc::new((0..7_000).map(|group| f64::from(group * n % 10)).collect::<Vec<_>>());
-        let event = |(first, layout): (u32, &Rc<Layout>)| Event {
-            layout: Rc::clone(layout),
-            numbers: Rc::clone(&numbers),
-            first,
-            own_time: false,
-            timestamp_ms: n.into(),
+        let event = |(first, layout): (u32, &Rc<Layout>)| {
+            Event::new(Rc::clone(layout), Rc::clone(&numbers), first, false, n.into())
         };
         let events: Vec<Event> = (0..).zip(&layouts).map(event).collect();
         let new = NewRecord {
@@ -412,17 +408,19 @@ fn binary(key: &Rc<StreamKey>, n: i64) -> Vec<Event> {
     let layouts = [layout("\"<é"), layout("")];
     let odd = [0.1 + 0.2, -0.0, 5e-324, 1e300, 12.5, 1e-7];
     (0..9)
-        .map(|at| Event {
-            layout: Rc::clone(&layouts[at % 2]),
-            numbers: Rc::new(vec![
-                7.0,
-                f64::NAN,
-                f64::from_bits(n.cast_unsigned() * 1_000_003 + at as u64),
-                odd[at % 6] + n as f64,
-            ]),
-            first: 1,
-            own_time: at == 4,
-            timestamp_ms: n * 1_000 + at as i64 / 3,
+        .map(|at| {
+            Event::new(
+                Rc::clone(&layouts[at % 2]),
+                Rc::new(vec![
+                    7.0,
+                    f64::NAN,
+                    f64::from_bits(n.cast_unsigned() * 1_000_003 + at as u64),
+                    odd[at % 6] + n as f64,
+                ]),
+                1,
+                at == 4,
+                n * 1_000 + at as i64 / 3,
+            )
         })
         .collect()
 }

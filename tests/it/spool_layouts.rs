@@ -41,7 +41,7 @@ impl Layouts {
             let labels = Rc::new(LabelValues::default());
             Rc::new(Layout::new(Rc::clone(key), Rc::new(shape.build(false)), labels))
         });
-        Event { layout: Rc::clone(layout), numbers: Rc::new(numbers), first: 0, own_time, timestamp_ms }
+        Event::new(Rc::clone(layout), Rc::new(numbers), 0, own_time, timestamp_ms)
     }
 }
 

@@ -106,7 +106,7 @@ fn event(key: &Rc<StreamKey>, stream: u8, n: u64, shape: &Rc<Shape>) -> Event {
     }
     let labels = Rc::new(LabelValues::of(std::iter::once(value.as_str())));
     let layout = Rc::new(Layout::new(Rc::clone(key), Rc::clone(shape), labels));
-    Event { layout, numbers: Rc::new(vec![stream.into(), n as f64]), first: 0, own_time, timestamp_ms }
+    Event::new(layout, Rc::new(vec![stream.into(), n as f64]), 0, own_time, timestamp_ms)
 }
 
 fn numbers(ranges: &Ranges) -> impl Iterator<Item = u64> + '_ {

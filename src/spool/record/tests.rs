@@ -21,7 +21,7 @@ fn layout(name: &str, forms: &[Form], label: &str) -> Rc<Layout> {
 
 fn event(layout: &Rc<Layout>, numbers: &[f64], timestamp_ms: i64) -> Event {
     let own_time = timestamp_ms % 2 == 0;
-    Event { layout: Rc::clone(layout), numbers: Rc::new(numbers.to_vec()), first: 0, own_time, timestamp_ms }
+    Event::new(Rc::clone(layout), Rc::new(numbers.to_vec()), 0, own_time, timestamp_ms)
 }
 
 /// A table with the layouts of these events.

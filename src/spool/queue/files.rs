@@ -47,13 +47,13 @@ impl Spool {
         disk: &dyn Disk,
     ) -> Result<Vec<u8>, SpoolError> {
         let id = self.id.unwrap_or_default();
+        let attempt =
+            self.create_file(first, bytes, disk).map_err(|error| self.error("making a segment in", &error))?;
         if self.journal.is_missing() {
             // Without a journal a program of version 1 would not know whose segments of version 2 are, and go on under another id.
             self.journal.restate();
             let _ = self.write_journal(disk);
         }
-        let attempt =
-            self.create_file(first, bytes, disk).map_err(|error| self.error("making a segment in", &error))?;
         let (unused_from, unused_to) = if self.unused.0 < self.unused.1 { self.unused } else { (first, first) };
         let settled_below = self.floor().min(first);
         let header = SegmentHeader { id, first, unused_from, unused_to, settled_below, created_ms: now_ms };

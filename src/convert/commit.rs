@@ -168,6 +168,10 @@ impl Converter {
                 continue;
             };
             let (action, kind) = action(&commit.plan.names[name as usize].name, kind, commit.settings);
+            let mut placed = (NONE, [0, 0]);
+            if matches!(action, Action::Value | Action::Delta) {
+                placed = commit.group_of(staged.series, kind, target_key, &self.matcher, &mut self.keys);
+            }
             let (value, span_ms) = match action {
                 Action::NoType => {
                     commit.counts.no_type += 1;
@@ -183,7 +187,7 @@ impl Converter {
                 }
                 Action::Value => (staged.value, 0),
                 Action::Delta => {
-                    let key = commit.group_of(staged.series, kind, target_key, &self.matcher, &mut self.keys).1;
+                    let key = placed.1;
                     if !staged.value.is_finite() {
                         self.baselines.forget(key);
                         commit.counts.not_finite += 1;
@@ -211,7 +215,7 @@ impl Converter {
                 commit.counts.not_finite += 1;
                 continue;
             }
-            let group = commit.group_of(staged.series, kind, target_key, &self.matcher, &mut self.keys).0;
+            let group = placed.0;
             let span_s = (span_ms > max_gap_ms).then(|| u32::try_from(span_ms / 1000).unwrap_or(u32::MAX));
             commit.counts.long_gap += u64::from(span_s.is_some());
             let touch = commit.touch(group, span_s, own_ms);

@@ -52,7 +52,7 @@ impl Bits {
 
 impl Room<'_> {
     /// Puts at most 32 bits, of which those above `count` are 0.
-    #[inline(always)]
+    #[inline]
     pub(super) fn put(&mut self, bits: u32, count: u32) {
         self.hold |= u64::from(bits) << (self.held & 63);
         self.held = self.held.wrapping_add(count);

@@ -62,13 +62,13 @@ impl Block {
     }
 
     /// How many more tokens it takes.
-    #[inline(always)]
+    #[inline]
     pub(super) fn room(&self) -> usize {
         TOKENS_MAX - self.len
     }
 
     /// Takes literals; there is room for them.
-    #[inline(always)]
+    #[inline]
     pub(super) fn literals(&mut self, plain: &[u8]) {
         for (token, &byte) in self.tokens[self.len..].iter_mut().zip(plain) {
             *token = Token::from(byte);
@@ -79,7 +79,7 @@ impl Block {
     }
 
     /// Takes a copy of 3 to 258 bytes from 1 to 32,768 bytes back; there is room for it.
-    #[inline(always)]
+    #[inline]
     pub(super) fn copy(&mut self, len: usize, distance: usize) {
         let length = COPY | (len - COPY_MIN) as Token & 0xff;
         let (symbol, extra, _) = distance_symbol(distance as u32);
@@ -286,7 +286,7 @@ fn write_stored(bits: &mut Bits, plain: &[u8], last: bool) {
 }
 
 /// A distance's symbol, the bits behind it, and how many these are (section 3.2.5).
-#[inline(always)]
+#[inline]
 fn distance_symbol(distance: u32) -> (u32, u32, u32) {
     let less = distance - 1;
     if less < 4 {

@@ -170,7 +170,7 @@ impl Encoder {
     }
 
     /// Puts a piece behind the plain text and says where it starts. An open copy stays open.
-    #[inline(always)]
+    #[inline]
     fn append(&mut self, piece: &[u8]) -> usize {
         if self.end.wrapping_add(piece.len()) > KEPT_BYTES - WORD_BYTES {
             self.slide();
@@ -184,7 +184,7 @@ impl Encoder {
     }
 
     /// Remembers the call.
-    #[inline(always)]
+    #[inline]
     fn note(&mut self, from: usize, before: u32) {
         self.calls[self.call as usize % CALLS] = Call { place: self.base.wrapping_add(from as u32), before };
     }
@@ -221,7 +221,7 @@ impl Encoder {
     }
 
     /// Lets the open copy run on through the piece that starts at `from`. True: up to the end, and all is done.
-    #[inline(always)]
+    #[inline]
     fn run_on(&mut self, from: usize) -> bool {
         if self.distance == 0 {
             return from == self.end;
@@ -232,7 +232,7 @@ impl Encoder {
     }
 
     /// Begins a copy of the rest of the piece that starts at `from`, as it was written by an earlier call. False where it differs.
-    #[inline(always)]
+    #[inline]
     fn begin(&mut self, call: u32, from: usize) -> bool {
         let offset = self.done - from;
         let Some(source) = self.source(self.called(call).place, offset, self.done) else { return false };
@@ -268,7 +268,7 @@ impl Encoder {
 
     /// Whether a copy from `at` on, within the bytes of `call`, can go on for longer than to `to`: then it is open, what is before
     /// it is in tokens, and `to` is its end.
-    #[inline(always)]
+    #[inline]
     fn longer(&mut self, call: u32, at: usize, to: &mut usize) -> bool {
         let Call { place, mut before } = self.called(call);
         // How far into the call's bytes the copy begins.
@@ -301,20 +301,20 @@ impl Encoder {
     }
 
     /// A call that is remembered; place 0, which is before every body, for one that is not.
-    #[inline(always)]
+    #[inline]
     fn called(&self, call: u32) -> Call {
         if self.call.wrapping_sub(call) < CALLS as u32 { self.calls[call as usize % CALLS] } else { Call::default() }
     }
 
     /// Where in `plain` a copy for `at` can start that is `offset` behind a place.
-    #[inline(always)]
+    #[inline]
     fn source(&self, place: u32, offset: usize, at: usize) -> Option<usize> {
         let source = (place.checked_sub(self.base)? as usize).wrapping_add(offset);
         (at.wrapping_sub(source).wrapping_sub(1) < WINDOW_BYTES).then_some(source)
     }
 
     /// How many of `len` bytes are the same at two places of the plain text.
-    #[inline(always)]
+    #[inline]
     fn same(&self, source: usize, at: usize, len: usize) -> usize {
         let mut same = 0;
         while same < len {
@@ -330,14 +330,14 @@ impl Encoder {
     }
 
     /// Eight bytes of the plain text; some may be behind its end.
-    #[inline(always)]
+    #[inline]
     fn word(&self, at: usize) -> u64 {
         let word = self.plain.get(at..).and_then(|rest| rest.first_chunk());
         word.map_or(0, |word| u64::from_le_bytes(*word))
     }
 
     /// The hash of the value from `from` on.
-    #[inline(always)]
+    #[inline]
     fn hash(&self, from: usize) -> usize {
         let len = self.end - from;
         // Of what is behind the end nothing may count.
@@ -401,7 +401,7 @@ impl Encoder {
     }
 
     /// Ends the open copy, if there is one, before `to`. What is not worth a copy becomes literals.
-    #[inline(always)]
+    #[inline]
     fn close(&mut self, to: usize) {
         if self.distance == 0 {
             return;
@@ -419,7 +419,7 @@ impl Encoder {
         self.distance = 0;
     }
 
-    #[inline(always)]
+    #[inline]
     fn push_copy(&mut self, len: usize) {
         self.block.copy(len, self.distance);
         self.done += len;
@@ -429,7 +429,7 @@ impl Encoder {
     }
 
     /// Takes the bytes up to `to` as they are.
-    #[inline(always)]
+    #[inline]
     fn literals(&mut self, to: usize) {
         while self.done < to {
             let some = to.min(self.done + self.block.room());

@@ -138,7 +138,7 @@ impl Texts {
     }
 
     /// A text by its name.
-    #[inline(always)]
+    #[inline]
     pub fn plain(&self, id: TextId) -> &[u8] {
         self.of(&self.texts[id.0 as usize])
     }
@@ -149,7 +149,7 @@ impl Texts {
         &self.hints[text.hints as usize..][..usize::from(text.hints_len)]
     }
 
-    #[inline(always)]
+    #[inline]
     fn of(&self, text: &Text) -> &[u8] {
         &self.plain[text.start as usize..][..usize::from(text.len)]
     }

@@ -21,7 +21,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("scrape", &["model", "pattern", "env", "relabel", "gzip"]),
     ("convert", &["model", "pattern"]),
     ("host", &["model", "env"]),
-    ("spool", &["model", "env"]),
+    ("spool", &["model", "env", "deflate"]),
     ("ship", &["model", "env", "clock", "profile", "gzip", "deflate"]),
     (
         "agent",

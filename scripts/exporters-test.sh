@@ -19,7 +19,7 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
     $sudo apt-get update -qq
     # RUNLEVEL keeps the services from being started on their own ports.
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $sudo -E apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
+    $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
         "${missing[@]}" >/dev/null
 fi
 cargo build --locked --quiet

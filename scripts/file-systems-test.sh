@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
-# The buffer on real file systems: ext4, vfat, tmpfs and an overlay, each of 16 MiB. Root, and loop devices, are needed.
+# The buffer on real file systems: ext4, vfat, tmpfs and an overlay, each of 16 MiB. Root, and loop devices, are needed; installs what
+# makes the first two.
 #
 #   scripts/file-systems-test.sh BINARY
 #
 # On each the agent buffers without a link, is killed, started again and stopped; then every event must be there and sound.
 set -euo pipefail
 binary=$(realpath "$1")
+if ! command -v mkfs.ext4 >/dev/null || ! command -v mkfs.vfat >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends e2fsprogs dosfstools >/dev/null
+fi
 folder=$(mktemp -d)
 trap 'for m in "$folder"/mnt-*; do umount "$m" 2>/dev/null || true; done; rm -rf "$folder"' EXIT
 cat >"$folder/agent.json" <<JSON

@@ -11,6 +11,10 @@ const PASSWORD: &str = "hunter2hunter2";
 const YAML: &[u8] = b"scrape_configs: [{job_name: node, static_configs: [{targets: ['localhost:9100']}]}]";
 
 fuzz_target!(|text: &str| {
+    // The fuzzer has seen what it is compared with: a key may well be shown that is called like the password.
+    if text.contains(PASSWORD) {
+        return;
+    }
     let (json, toml) = text.split_once('\0').unwrap_or((text, ""));
     // Behind what there is, so that the password is a value whatever stands before it.
     let secret = format!("{toml}\n[proxy]\nhttp_proxy = \"http://u:{PASSWORD}@h{}\n", json.len());

@@ -161,8 +161,35 @@ impl Boots {
                         .is_none_or(|before| before.last_ms() <= boot.base_ms.saturating_add(OVERLAP_MS)))
     }
 
-    /// Places a record of an earlier boot. `running`: this boot, its base, and whether that is certain. A boot that was never confirmed lies between the last confirmed time before it and the
-    /// first after it, the boots in order, each as late as it can be unless its own clock contradicts nothing.
+    /// The bases that are known without a boot's own clock: of boots that were confirmed, and of those that a single answer told
+    /// the time, unless what was confirmed, or told later, contradicts it. In the order of the boots.
+    fn known_bases(&self, running: &[u8; 16], now: (i64, bool)) -> [Option<i64>; BOOTS_MAX] {
+        let mut bases = [None; BOOTS_MAX];
+        let mut not_before_ms = 0;
+        for (at, (boot, base_ms)) in self.0.iter().zip(&mut bases).enumerate() {
+            if self.holds(at, now) {
+                *base_ms = Some(boot.base_ms);
+                not_before_ms = boot.last_ms();
+            } else {
+                *base_ms = boot.told_ms.filter(|told_ms| told_ms.saturating_add(STEP_MS) >= not_before_ms);
+            }
+        }
+        let mut next_ms = now.0;
+        for (at, (boot, base_ms)) in self.0.iter().zip(&mut bases).enumerate().rev() {
+            if is_hex_of(&boot.id, running) {
+                continue;
+            }
+            let bound_ms = next_ms.saturating_sub_unsigned(boot.last_monotonic_ms);
+            *base_ms = base_ms.filter(|base_ms| self.holds(at, now) || *base_ms <= bound_ms.saturating_add(STEP_MS));
+            next_ms = base_ms.unwrap_or(bound_ms);
+        }
+        bases
+    }
+
+    /// Places a record of an earlier boot. `running`: this boot, its base, and whether that is certain. A boot that was never
+    /// confirmed lies between the last known time before it and the first after it, the boots in order, each as late as it can
+    /// be unless its own clock contradicts nothing. One answer is enough to move times: an own clock that nobody confirmed does
+    /// not contradict it, that boot's or another's. A clock that is saved over a reboot is wrong in the next boot as well.
     pub(super) fn place(
         &self,
         id: &[u8; 16],
@@ -172,43 +199,43 @@ impl Boots {
         (running, running_base_ms, certain): (&[u8; 16], i64, bool),
     ) -> Placement {
         let at = self.at(id);
-        let holds = |at: usize| self.holds(at, (running_base_ms, certain));
-        if let Some(boot) = at.filter(|at| holds(*at)).map(|at| &self.0[at]) {
+        let now = (running_base_ms, certain);
+        if let Some(boot) = at.filter(|at| self.holds(*at, now)).map(|at| &self.0[at]) {
             return Placement::known(True(boot.base_ms.saturating_add_unsigned(monotonic_ms)), wall);
         }
+        let bases = self.known_bases(running, now);
+        let known_until_ms = |before: usize| {
+            let mut known = self.0.iter().zip(bases).take(before).rev();
+            let last = known.find_map(|(boot, base_ms)| Some(base_ms?.saturating_add_unsigned(boot.last_monotonic_ms)));
+            last.unwrap_or(0)
+        };
         // One that is not remembered lies before all that are.
         let from = at.unwrap_or(0);
-        let not_before_ms = (0..from).rfind(|at| holds(*at)).map_or(0, |at| self.0[at].last_ms());
         // Backwards from now: `base_ms` is the chosen base of the boot looked at last, `latest_base_ms` the latest it can be.
-        let (mut base_ms, mut latest_base_ms, mut told) = (running_base_ms, running_base_ms, false);
+        let (mut base_ms, mut latest_base_ms) = (running_base_ms, running_base_ms);
         for at in (from..self.0.len()).rev().filter(|at| !is_hex_of(&self.0[*at].id, running)) {
             let boot = &self.0[at];
             let bound_ms = base_ms.saturating_sub_unsigned(boot.last_monotonic_ms);
             latest_base_ms = latest_base_ms.saturating_sub_unsigned(boot.last_monotonic_ms);
-            if holds(at) {
-                base_ms = boot.base_ms;
-                told = false;
-                if boot.is_certain() {
+            if let Some(known_ms) = bases[at] {
+                base_ms = known_ms;
+                if boot.is_certain() && self.holds(at, now) {
                     latest_base_ms = base_ms;
                 }
                 continue;
             }
-            let fits = |base_ms: i64| {
-                base_ms.saturating_add(STEP_MS) >= not_before_ms && base_ms <= bound_ms.saturating_add(STEP_MS)
-            };
-            // One answer is enough to move times, where nothing else contradicts it too.
-            let told_ms = boot.told_ms.filter(|base_ms| fits(*base_ms));
-            told = told_ms.is_some();
             let own = boot.base_ms;
+            let fits = own.saturating_add(STEP_MS) >= known_until_ms(at) && own <= bound_ms.saturating_add(STEP_MS);
             // A clock from before the release, or one that makes everything of this boot too old to be delivered although it
             // may be younger, says nothing.
             let sensible = own >= RELEASE_EPOCH_S * 1000 && own >= expired.0;
-            base_ms = told_ms.unwrap_or(if sensible && fits(own) { own } else { bound_ms });
+            base_ms = if sensible && fits { own } else { bound_ms };
         }
+        let told = at.is_some_and(|at| bases[at].is_some());
         let (placed_ms, latest_ms) = match at {
             Some(_) => {
                 let placed_ms = base_ms.saturating_add_unsigned(monotonic_ms);
-                (placed_ms.max(not_before_ms), latest_base_ms.saturating_add_unsigned(monotonic_ms))
+                (placed_ms.max(known_until_ms(from)), latest_base_ms.saturating_add_unsigned(monotonic_ms))
             }
             // How long that boot was is not known; its own time where it can be.
             None if wall.0 >= RELEASE_EPOCH_S * 1000 && wall.0 >= expired.0 && wall.0 <= base_ms => {

@@ -391,6 +391,34 @@ fn what_a_single_answer_told_is_the_best_that_is_known_of_a_boot_that_ended_befo
 }
 
 #[test]
+fn what_a_single_answer_told_a_boot_stands_against_every_clock_that_nobody_confirmed() {
+    // A confirmed boot; two whose saved clock stood still for an hour each, of which the first was told the time; the present one.
+    let first = Hands::at(1, NOW_MS);
+    first.synchronised.set(true);
+    let (boots, floor) = keeper(&first).remembered(&first);
+    let second = Hands::at(2, NOW_MS + 20_000);
+    let mut keeper = Timekeeper::new(&second, boots, floor);
+    keeper.hear(second.heard(NOW_MS + 3_600_000, true), &second);
+    let (boots, floor) = keeper.remembered(&second);
+    let third = Hands::at(3, NOW_MS + 40_000);
+    let (boots, floor) = Timekeeper::new(&third, boots, floor).remembered(&third);
+    let fourth = Hands::at(4, NOW_MS + 3 * 3_600_000);
+    fourth.synchronised.set(true);
+    let keeper = Timekeeper::new(&fourth, boots, floor);
+    let place = |boot: u8, wall_ms: i64| {
+        let placement = keeper.place(&[boot; 16], 10_000, Device(wall_ms), NEVER);
+        (wall_ms + placement.delta_ms, placement.estimated)
+    };
+    let (told_ms, estimated) = place(2, NOW_MS + 20_000);
+    assert!(about(told_ms, NOW_MS + 3_600_000) && !estimated, "{told_ms}");
+    let (after_ms, estimated) = place(3, NOW_MS + 40_000);
+    assert!(
+        after_ms > told_ms && after_ms <= NOW_MS + 3 * 3_600_000 && estimated,
+        "{after_ms}: the boots are in order"
+    );
+}
+
+#[test]
 fn ntp_that_agrees_with_aws_moves_nothing_by_less_than_a_step() {
     let clock = Hands::at(1, NOW_MS + 30 * DAY_MS);
     let mut keeper = keeper(&clock);

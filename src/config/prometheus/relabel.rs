@@ -3,6 +3,7 @@
 use super::section::{Reader, Section};
 use crate::model::settings::{RelabelAction, RelabelRule};
 use crate::pattern::Pattern;
+use crate::yaml::Value;
 
 const KEYS: [&str; 7] = ["source_labels", "separator", "regex", "modulus", "target_label", "replacement", "action"];
 const DEFAULT_SEPARATOR: &str = ";";
@@ -122,7 +123,8 @@ fn conflict(rule: &RelabelRule, section: &Section<'_>) -> Option<(&'static str, 
     }
     let others = |allowed: &[&str]| {
         KEYS.into_iter().filter(|key| *key != "action" && !allowed.contains(key)).find(|key| match *key {
-            "source_labels" => section.given(key).is_some(),
+            // A null, however it is written, is no list; an empty list is one.
+            "source_labels" => section.get(key).is_some_and(|node| node.value() != Some(Value::Null)),
             "separator" => rule.separator != DEFAULT_SEPARATOR,
             "regex" => section.get(key).is_some(),
             "modulus" => rule.modulus != 0,

@@ -272,6 +272,12 @@ scrape_configs:
 
 #[test]
 fn null_is_the_zero_value_and_not_the_default() {
+    for null in ["", "~", "null", "Null", "NULL"] {
+        let job = job(&format!("relabel_configs:\n- action: labelkeep\n  source_labels: {null}"));
+        assert_eq!(job.relabel.len(), 1, "{null:?} is no list that labelkeep could object to");
+    }
+    let empty = "relabel_configs: [{action: labelkeep, source_labels: []}]";
+    assert!(job_error(empty).contains("labelkeep takes regex only"), "an empty list is one");
     let job = job(
         "honor_timestamps:\nenable_compression: ~\nmetrics_path:\nscrape_interval: null\nrelabel_configs:\nbasic_auth:\nfollow_redirects:",
     );

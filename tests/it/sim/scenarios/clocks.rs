@@ -314,3 +314,29 @@ fn a_boot_in_1970_delivers_as_soon_as_aws_told_the_time() {
     assert!(after_ms.is_some_and(|ms| ms <= 3_000), "the first event came after {after_ms:?} ms");
     device.check_times(5_000);
 }
+
+#[test]
+fn what_one_answer_told_a_boot_is_not_undone_by_the_saved_clock_of_the_next() {
+    each([End::Stop, End::Kill, End::PowerCut], |end| {
+        let mut device = counted(57, "5s", STATE);
+        device.watch.name = format!("ended by {end:?}");
+        device.clock.set_by_ntp(0);
+        device.start();
+        device.run_ms(60_000);
+        device.net.link.set(Link::Refused);
+        device.run_ms(60_000);
+        // An hour without power, for which the saved clock stands still; one answer tells that, and the second never comes.
+        device.net.next_links.borrow_mut().extend([Link::Up(30), Link::BlackHole]);
+        device.reboot(End::Stop, HOUR_MS, BootClock::Saved);
+        device.run_ms(60_000);
+        assert!(device.net.next_links.borrow().is_empty(), "{}: it asked twice", device.watch.name);
+        // The next boot hears nothing, and its clock is as wrong.
+        device.net.link.set(Link::Refused);
+        device.reboot(*end, 20_000, BootClock::Saved);
+        device.run_ms(60_000);
+        device.reboot(*end, 20_000, BootClock::Exact);
+        device.net.link.set(Link::Up(50));
+        device.run_ms(60_000);
+        all_is_there(&mut device, 5_000);
+    });
+}

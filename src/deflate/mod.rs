@@ -27,7 +27,7 @@ mod tests;
 mod texts;
 
 pub use encoder::Encoder;
-pub use texts::{TextId, Texts};
+pub use texts::{TEXT_BYTES_MAX, TextId, Texts};
 
 /// An array that never was on the stack.
 fn zeros<T: Copy + Default, const N: usize>() -> Box<[T; N]> {

@@ -6,7 +6,7 @@
 //! ```
 
 /// The longest text that is taken, in bytes.
-pub(super) const TEXT_BYTES_MAX: usize = 0xffff;
+pub const TEXT_BYTES_MAX: usize = 0xffff;
 
 /// A parse names copies of so many bytes or more.
 const COPY_MIN: usize = 3;

@@ -1,11 +1,14 @@
 //! What a frame's body is: a payload, deflated.
 
 use super::wire::BODY_BYTES_MAX;
-use crate::deflate::Encoder;
+use crate::deflate::{Encoder, TEXT_BYTES_MAX, Texts};
 use flate2::{Decompress, FlushDecompress, Status};
 
 /// The longest payload.
 pub const PAYLOAD_BYTES_MAX: usize = 8 << 20;
+
+/// The memory of a thorough search, while it lasts.
+const SEARCH_BYTES_MAX: usize = 4 << 20;
 
 const STORED: u8 = 0;
 const DEFLATED: u8 = 1;
@@ -18,13 +21,30 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// A body with that payload, deflated where that is shorter.
+    /// A body with that payload, deflated where that is shorter; for records, which are many and mostly numbers.
     pub fn pack(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.pack_with(payload, Encoder::unknown)
+    }
+
+    /// The same for shapes, which are few and mostly text: with a thorough search for copies.
+    pub fn pack_text(&mut self, payload: &[u8]) -> Vec<u8> {
+        self.pack_with(payload, |deflate, payload| {
+            let mut texts = Texts::new(SEARCH_BYTES_MAX);
+            for text in payload.chunks(TEXT_BYTES_MAX) {
+                match texts.add(text) {
+                    Some(id) => deflate.text(&texts, id),
+                    None => deflate.unknown(text),
+                }
+            }
+        })
+    }
+
+    fn pack_with(&mut self, payload: &[u8], write: impl FnOnce(&mut Encoder, &[u8])) -> Vec<u8> {
         let deflate = self.deflate.get_or_insert_with(|| Box::new(Encoder::new()));
         let mut body = Vec::with_capacity(BODY_HEADER_BYTES + payload.len());
         body.push(DEFLATED);
         body.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        deflate.unknown(payload);
+        write(deflate, payload);
         deflate.finish(&mut body);
         if body.len() > BODY_HEADER_BYTES + payload.len() {
             body.truncate(BODY_HEADER_BYTES);

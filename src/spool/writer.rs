@@ -232,7 +232,7 @@ impl Encoder {
         if count == 0 {
             return None;
         }
-        let body = self.packer.pack(&table.encode(first_template, first));
+        let body = self.packer.pack_text(&table.encode(first_template, first));
         let mut frame = Vec::new();
         frame::encode_layouts(&mut frame, sequence, first, count, &body);
         Some(frame)

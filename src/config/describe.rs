@@ -1,5 +1,6 @@
 //! What is in force, for `promwatch check`.
 
+use super::schema::number_text;
 use super::values::{duration_text, size_text};
 use crate::model::settings::{Discovery, EmfSettings, Expired, Histograms, ProxySettings, ScrapeJob, Settings};
 
@@ -68,7 +69,7 @@ pub fn describe(settings: &Settings) -> Vec<String> {
     lines.push(format!(
         "upload: live events wait at most {}; backlog at most {} requests and {} a second, spread over {}; gzip {}",
         duration_text(upload.flush_interval_ms),
-        upload.backlog_requests_per_second,
+        number_text(upload.backlog_requests_per_second),
         size_text(upload.backlog_bytes_per_second),
         duration_text(upload.jitter_ms),
         if upload.compress { "on" } else { "off" },

@@ -1,6 +1,6 @@
 //! Writes text format 0.0.4.
 
-use std::fmt::Write;
+use crate::model::push_decimal;
 
 /// Appends metric families to a page.
 pub(super) struct Exposition<'a> {
@@ -32,8 +32,15 @@ impl<'a> Exposition<'a> {
         if !labels.is_empty() {
             self.out.push('}');
         }
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.out, " {value}");
+        self.out.push(' ');
+        let mut text = Vec::new();
+        match value.is_finite() {
+            true => push_decimal(&mut text, value),
+            false if value.is_nan() => text.extend_from_slice(b"NaN"),
+            false => text.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" }),
+        }
+        self.out.push_str(&String::from_utf8_lossy(&text));
+        self.out.push('\n');
     }
 
     /// A gauge of one sample.

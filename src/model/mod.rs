@@ -22,7 +22,7 @@ pub use duration::{format_duration, parse_duration_ms, parse_size};
 pub use intake::{Intake, PAGE_BYTES_MAX, PageIntake, page_too_large};
 pub use labels::{Labels, LabelsBuilder};
 pub use layout::{Event, Form, LabelValues, Layout, Marks, Piece, Shape, ShapeBuilder};
-pub use number::{DECIMAL_BYTES_MAX, decimal_bytes, integer_bytes, push_decimal, push_integer};
+pub use number::{DECIMAL_BYTES_MAX, Digits, decimal_bytes, integer_bytes, push_decimal, push_integer};
 pub use ranges::{Ranges, order_by_key};
 pub use sample::{MetricType, Page, Report, Sample};
 pub use shown::{NAME_BYTES_MAX, TEXT_BYTES_MAX, push_shown, short};

@@ -80,35 +80,56 @@ fn few_decimals_bytes(value: f64) -> Option<usize> {
     None
 }
 
-/// Takes the digits and the exponent out of what the crate prints, and lays them out as Go does.
-fn push_shortest(out: &mut Vec<u8>, value: f64) {
-    let mut buffer = zmij::Buffer::new();
-    let printed = buffer.format_finite(value.abs()).as_bytes();
-    let (mantissa, exponent) = match printed.iter().position(|byte| *byte == b'e') {
-        Some(at) => (&printed[..at], std::str::from_utf8(&printed[at + 1..]).ok().and_then(|text| text.parse().ok())),
-        None => (printed, Some(0)),
-    };
-    let exponent: i32 = exponent.unwrap_or(0);
-    let point = mantissa.iter().position(|byte| *byte == b'.').unwrap_or(mantissa.len());
-    // The digits without point and without zeros at either end, and the place of the point counted from the first of them.
-    let mut digits = [0_u8; 40];
-    let mut count = 0;
-    let mut place = point as i32 + exponent;
-    for byte in mantissa.iter().filter(|byte| **byte != b'.').take(digits.len()) {
-        if count == 0 && *byte == b'0' {
-            place -= 1;
-            continue;
+/// The shortest digits of a finite number that read back as the same value, whatever its sign: without zeros at either end, none
+/// for zero. Of two texts that lie equally near the even one, as in Go.
+pub struct Digits {
+    digits: [u8; 40],
+    count: usize,
+    /// Where the point stands, counted from the first digit.
+    pub place: i32,
+}
+
+impl Digits {
+    /// The digits of this number.
+    pub fn of(value: f64) -> Self {
+        let mut buffer = zmij::Buffer::new();
+        let printed = buffer.format_finite(value.abs()).as_bytes();
+        let (mantissa, exponent) = match printed.iter().position(|byte| *byte == b'e') {
+            Some(at) => {
+                (&printed[..at], std::str::from_utf8(&printed[at + 1..]).ok().and_then(|text| text.parse().ok()))
+            }
+            None => (printed, Some(0)),
+        };
+        let exponent: i32 = exponent.unwrap_or(0);
+        let point = mantissa.iter().position(|byte| *byte == b'.').unwrap_or(mantissa.len());
+        let (mut digits, mut count, mut place) = ([0_u8; 40], 0, point as i32 + exponent);
+        for byte in mantissa.iter().filter(|byte| **byte != b'.').take(digits.len()) {
+            if count == 0 && *byte == b'0' {
+                place -= 1;
+                continue;
+            }
+            digits[count] = *byte;
+            count += 1;
         }
-        digits[count] = *byte;
-        count += 1;
+        while count > 0 && digits[count - 1] == b'0' {
+            count -= 1;
+        }
+        Self { digits, count, place }
     }
-    while count > 0 && digits[count - 1] == b'0' {
-        count -= 1;
+
+    /// As ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits[..self.count]
     }
+}
+
+/// Lays the digits out as Go does.
+fn push_shortest(out: &mut Vec<u8>, value: f64) {
+    let all = Digits::of(value);
+    let (digits, count, place) = (all.as_bytes(), all.count, all.place);
     if value.is_sign_negative() {
         out.push(b'-');
     }
-    let digits = &digits[..count];
     if digits.is_empty() {
         out.push(b'0');
         return;

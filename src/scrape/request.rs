@@ -1,12 +1,15 @@
 //! What a scrape says about itself: the headers of Prometheus' scraper.
 
+use crate::model::push_decimal;
 use crate::model::settings::{ScrapeJob, ScrapeProtocol};
 
 /// The headers of a scrape that do not depend on secrets (`acceptHeader`, `acceptEncodingHeader` and `scrape` in
 /// Prometheus 3.0.1's scrape/scrape.go).
 pub(super) fn headers(job: &ScrapeJob, timeout_ms: u64) -> Vec<(String, String)> {
     let encoding = if job.compression { "gzip" } else { "identity" };
-    let timeout = (timeout_ms as f64 / 1000.0).to_string();
+    let mut timeout = Vec::new();
+    push_decimal(&mut timeout, timeout_ms as f64 / 1000.0);
+    let timeout = String::from_utf8_lossy(&timeout).into_owned();
     [
         ("Accept", accept(job)),
         ("Accept-Encoding", encoding.to_owned()),

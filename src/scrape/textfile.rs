@@ -3,7 +3,7 @@
 use super::body::MAX_BODY_BYTES;
 use super::exposition::{Exposition, Format, Refusal, Series, Sink};
 use crate::env::Env;
-use crate::model::MetricType;
+use crate::model::{MetricType, push_decimal};
 use std::path::Path;
 
 /// The longest file, in bytes.
@@ -58,6 +58,9 @@ pub(super) fn read(dir: &Path, env: Env<'_>, problems: &mut Vec<String>, page: &
                 let mut label = path.display().to_string();
                 label = label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
                 let seconds = entry.stamp.modified_ms as f64 / 1000.0;
+                let mut text = Vec::new();
+                push_decimal(&mut text, seconds);
+                let seconds = String::from_utf8_lossy(&text);
                 about.push_str(&format!("node_textfile_mtime_seconds{{file=\"{label}\"}} {seconds}\n"));
             }
         }

@@ -6,7 +6,7 @@
 
 use super::cursor::is_name_start;
 use super::{Format, MAX_ENTRY_BYTES, number};
-use memchr::{memchr, memchr2, memrchr};
+use memchr::memchr;
 
 /// The most digits that a float holds in any case.
 const EXACT_DIGITS: usize = 15;
@@ -43,7 +43,8 @@ pub(super) fn next(rest: &[u8], format: Format) -> Option<Line<'_>> {
 
 /// Where a line's series ends.
 pub(super) fn cut(line: &[u8]) -> Option<usize> {
-    memrchr(b'}', line).map(|at| at + 1).or_else(|| memchr2(b' ', b'\t', line))
+    let brace = line.iter().rposition(|byte| *byte == b'}');
+    brace.map(|at| at + 1).or_else(|| line.iter().position(|byte| is_blank(*byte)))
 }
 
 /// The value and the time stamp behind a series; nothing where the parser must look at them.

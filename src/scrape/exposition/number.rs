@@ -1,5 +1,7 @@
 //! Numbers as Go reads and writes them.
 
+use crate::model::{Digits, push_decimal, push_integer};
+
 /// Reads a number as Prometheus does: Go's `strconv.ParseFloat`, without hexadecimal and `_`. Too large is an error.
 pub(super) fn parse(bytes: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(bytes).ok()?;
@@ -47,24 +49,30 @@ pub(super) fn canonical(value: f64) -> String {
     if value == 0.0 {
         return "0.0".to_owned();
     }
-    let mut scientific = format!("{value:e}");
-    // Of two shortest forms that lie equally near Go takes the even one, Rust only when told how many digits.
-    let digits = scientific.bytes().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit).count();
-    let even = format!("{value:.*e}", digits.saturating_sub(1));
-    if even.parse() == Ok(value) {
-        scientific = even;
-    }
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let digits = Digits::of(value);
+    let exponent = digits.place - 1;
+    let mut text = Vec::new();
     if (-4..6).contains(&exponent) {
-        let mut plain = value.to_string();
-        if !plain.contains('.') {
-            plain.push_str(".0");
+        push_decimal(&mut text, value);
+        if !text.contains(&b'.') {
+            text.extend_from_slice(b".0");
         }
-        return plain;
+    } else {
+        if value < 0.0 {
+            text.push(b'-');
+        }
+        let (first, rest) = digits.as_bytes().split_at(1);
+        text.extend_from_slice(first);
+        if !rest.is_empty() {
+            text.push(b'.');
+            text.extend_from_slice(rest);
+        }
+        text.extend_from_slice(if exponent < 0 { b"e-" } else { b"e+" });
+        let exponent = exponent.unsigned_abs();
+        text.extend_from_slice(if exponent < 10 { b"0" } else { b"" });
+        push_integer(&mut text, i64::from(exponent));
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub fn drain(disk: &SimDisk) -> u64 {
 fn append(disk: &SimDisk) {
     let (mut spool, _) = Spool::open(Path::new(STATE), &BufferSettings::default(), disk).expect("opens");
     let key = Rc::new(StreamKey { group: "g".into(), stream: "s".into() });
-    let event = Event::text(Rc::clone(&key), 1, false, &"{}".into());
+    let event = Event::text(Rc::clone(&key), 1, false, "{}");
     let events = [event];
     let new = NewRecord { key: &key, boot_id: [1; 16], monotonic_ms: 1, wall_ms: 1, clock_confirmed: true, events: &events };
     let before = spool.pending().events;

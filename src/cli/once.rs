@@ -45,17 +45,19 @@ pub(super) fn once(args: &Args, scrapes: u32, interval_ms: u64) -> u8 {
                 return EXIT_FAILED;
             }
             let started_ms = clock.monotonic_ms();
-            let scraped = scraper.scrape(target, target.timeout_ms, env, &mut |page| {
+            let mut host_page = |page: &mut dyn FnMut(&[u8])| {
                 let mut text = String::new();
                 host.render(env, Path::new("/"), &mut text);
                 page(text.as_bytes());
-            });
+            };
+            let intake = converter.intake(target);
+            let scraped = scraper.scrape_into(target, target.timeout_ms, env, &mut host_page, intake);
             let report_samples = report_samples(target, &scraped);
             if let Err(error) = &scraped.outcome {
                 log::warn!("target down: {error}");
             }
-            let (report, page) = (scraped.report, scraped.outcome.ok());
-            let converted = converter.convert(target, &report, page, &report_samples, started_ms);
+            let succeeded = scraped.outcome.is_ok();
+            let converted = converter.finish(target, &scraped.report, succeeded, &report_samples, started_ms);
             for event in &converted.events {
                 print(&event_line(event));
             }

@@ -82,7 +82,7 @@ impl Layouts {
         hasher.write(kind.as_str().as_bytes());
         added.iter().for_each(|added| hasher.write(&[u8::from(*added)]));
         for matched in matcher.matched(&settings.emf, &attributes) {
-            hasher.write(&matched.to_le_bytes());
+            hasher.write(&(matched as u64).to_le_bytes());
         }
         let key = finish(&hasher);
         let form = self.index.find(&key).unwrap_or_else(|| {

@@ -259,7 +259,7 @@ impl Plan {
 
     fn name(&mut self, exposed: &str, name: &str) -> u32 {
         let mut hasher = self.keyed.hasher(NAME);
-        hasher.write(&exposed.len().to_le_bytes());
+        hasher.write(&(exposed.len() as u64).to_le_bytes());
         hasher.write(exposed.as_bytes());
         hasher.write(name.as_bytes());
         let key = finish(&hasher);

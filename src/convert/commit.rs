@@ -121,7 +121,7 @@ impl Converter {
             }
             converted
         };
-        state.renew_if_wasted(generation);
+        state.renew_if_wasted(generation, succeeded);
         state.plan.rest();
         self.targets.insert(target_key, state);
         converted

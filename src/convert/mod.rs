@@ -236,13 +236,14 @@ impl TargetState {
         self.reports.clear();
     }
 
-    fn renew_if_wasted(&mut self, generation: u64) {
+    fn renew_if_wasted(&mut self, generation: u64, succeeded: bool) {
         let had_room = self.plan.bytes_max > 0;
         self.plain_scrapes = self.plain_scrapes.saturating_sub(1);
         if self.plan.has_odd() && had_room {
             self.plain_scrapes = PLAIN_SCRAPES;
         }
-        if self.plan.is_forgotten() || (self.plan.has_odd() && had_room) {
+        // A target that is down for a while comes back with the same series.
+        if (succeeded && self.plan.is_forgotten()) || (self.plan.has_odd() && had_room) {
             self.renew(generation);
         }
     }

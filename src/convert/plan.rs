@@ -26,7 +26,7 @@ use std::rc::Rc;
 pub(super) const NONE: u32 = u32::MAX;
 /// In [`Staged::series`]: the number of a sample with its labels, not of a series.
 const ODD: u32 = 1 << 31;
-/// A plan with more series than this and twice as many as the last page had is begun anew.
+/// A plan with more series, or lines of families, than this and twice as many as the last page had is begun anew.
 const FORGOTTEN_MIN: usize = 1_024;
 /// What the allocator and an index take for an entry, in bytes, roughly.
 const ENTRY_BYTES: usize = 56;
@@ -163,9 +163,10 @@ impl Plan {
         self.bytes
     }
 
-    /// It holds mostly series that went.
+    /// It holds mostly series, or lines of families, that the page that ended well just now did not have.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.series.len() > FORGOTTEN_MIN && self.series.len() > 2 * self.staged.len()
+        let mostly = |all: usize, used: usize| all > FORGOTTEN_MIN && all > 2 * used;
+        mostly(self.series.len(), self.staged.len()) || mostly(self.family_lines.len(), self.last_lines.len())
     }
 
     /// Some samples of the page came with their labels.

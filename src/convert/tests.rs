@@ -442,3 +442,32 @@ fn an_event_as_large_as_can_be_still_fits_when_every_mark_was_added() {
     // The limit of one event in PutLogEvents, and nothing wasted.
     assert_eq!(marked.len() + Event::OVERHEAD_BYTES, 1_048_576);
 }
+
+/// A scrape through the quick way; gives the number of series that the plan knows.
+fn pushed(converter: &mut Converter, target: &Target, lines: &[String], monotonic_ms: u64) -> usize {
+    let succeeded = !lines.is_empty();
+    let intake = converter.intake(target);
+    intake.begin();
+    for line in lines {
+        let number = intake.series(&[("__name__", "g"), ("n", line)], "g").expect("room");
+        intake.sample(number, 1.0, None).expect("fits");
+        intake.family(&format!("f{line}"), None).expect("fits");
+    }
+    converter.finish(target, &Report::default(), succeeded, &[], monotonic_ms);
+    converter.targets.values().map(|state| state.plan.series.len()).sum()
+}
+
+#[test]
+fn a_plan_outlives_a_target_that_is_down_and_not_series_that_went() {
+    let (mut converter, target) = (Converter::new(ConvertSettings::default()), target(60_000));
+    let lines = |from: usize, to: usize| -> Vec<String> { (from..to).map(|n| n.to_string()).collect() };
+    assert_eq!(pushed(&mut converter, &target, &lines(0, 3_000), 0), 3_000);
+    assert_eq!(pushed(&mut converter, &target, &[], 1_000), 3_000, "it is down");
+    assert_eq!(pushed(&mut converter, &target, &lines(0, 10), 2_000), 0, "its series went");
+    // Lines that are never the same are forgotten too.
+    for n in 0..200 {
+        pushed(&mut converter, &target, &lines(n * 100, n * 100 + 100), 3_000 + n as u64);
+        let memory_bytes: usize = converter.targets.values().map(TargetState::memory_bytes).sum();
+        assert!(memory_bytes < 2 << 20, "{memory_bytes}");
+    }
+}

@@ -56,6 +56,16 @@ enum Becomes {
     Texts(u32, u32),
 }
 
+/// The room for one list that is kept from scrape to scrape, in bytes.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Lets go of a list that is larger than what is kept.
+pub(super) fn give_back<T>(list: &mut Vec<T>) {
+    if list.capacity() * size_of::<T>() > SCRATCH_BYTES_MAX {
+        *list = Vec::new();
+    }
+}
+
 /// What is done with samples of a name and a type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Action {
@@ -122,6 +132,7 @@ impl Converter {
             converted
         };
         state.renew_if_wasted(generation, succeeded);
+        self.scratch.rest();
         state.plan.rest();
         self.targets.insert(target_key, state);
         converted
@@ -258,6 +269,15 @@ struct Commit<'a> {
 }
 
 impl Scratch {
+    /// Gives back what only a very large page needs.
+    fn rest(&mut self) {
+        give_back(&mut self.kept);
+        give_back(&mut self.touches);
+        give_back(&mut self.ordered);
+        give_back(&mut self.run);
+        give_back(&mut self.fields);
+    }
+
     fn clear(&mut self) {
         self.kept.clear();
         self.touches.clear();

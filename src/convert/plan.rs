@@ -11,6 +11,7 @@
 //! Limits: the bytes that the converter grants, see [`super::PLAN_BYTES_MAX`]; what is over them comes with its labels. A plan
 //! that holds mostly series that went is begun anew; baselines do not lie here, so that costs no delta.
 
+use super::commit::give_back;
 use super::families::Families;
 use super::key::Key;
 use super::layouts::Template;
@@ -182,6 +183,8 @@ impl Plan {
     pub(super) fn rest(&mut self) {
         self.staged.clear();
         self.times.clear();
+        give_back(&mut self.staged);
+        give_back(&mut self.times);
         self.odd = Vec::new();
         self.odd_bytes = 0;
     }

@@ -108,6 +108,7 @@ impl Converter {
         let target_key = key::of_target(&target.identity());
         let generation = self.next_generation();
         let mut state = self.targets.remove(&target_key).unwrap_or_else(|| TargetState::new(generation, target));
+        let found_no_room = state.plan.has_odd();
         if !succeeded {
             state.plan.rest();
         }
@@ -131,7 +132,7 @@ impl Converter {
             }
             converted
         };
-        state.renew_if_wasted(generation, succeeded);
+        state.renew_if_wasted(generation, succeeded, found_no_room);
         self.scratch.rest();
         state.plan.rest();
         self.targets.insert(target_key, state);
@@ -274,8 +275,6 @@ impl Scratch {
         give_back(&mut self.kept);
         give_back(&mut self.touches);
         give_back(&mut self.ordered);
-        give_back(&mut self.run);
-        give_back(&mut self.fields);
     }
 
     fn clear(&mut self) {

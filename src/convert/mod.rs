@@ -236,14 +236,15 @@ impl TargetState {
         self.reports.clear();
     }
 
-    fn renew_if_wasted(&mut self, generation: u64, succeeded: bool) {
+    fn renew_if_wasted(&mut self, generation: u64, succeeded: bool, found_no_room: bool) {
         let had_room = self.plan.bytes_max > 0;
         self.plain_scrapes = self.plain_scrapes.saturating_sub(1);
-        if self.plan.has_odd() && had_room {
+        let overflowed = had_room && (found_no_room || self.plan.has_odd());
+        if overflowed {
             self.plain_scrapes = PLAIN_SCRAPES;
         }
         // A target that is down for a while comes back with the same series.
-        if (succeeded && self.plan.is_forgotten()) || (self.plan.has_odd() && had_room) {
+        if overflowed || (succeeded && self.plan.is_forgotten()) {
             self.renew(generation);
         }
     }

@@ -340,7 +340,8 @@ impl Plan {
             self.times.push((self.staged.len() as u32, ms));
         }
         self.staged.push(Staged { series, value });
-        let bytes = self.staged.len() * size_of::<Staged>() + self.times.len() * 16 + self.odd_bytes;
+        // What is known of the target and what the page needs beside it are together no more than a page may take.
+        let bytes = self.bytes + self.staged.len() * size_of::<Staged>() + self.times.len() * 16 + self.odd_bytes;
         if bytes > PAGE_BYTES_MAX { page_too_large() } else { Ok(()) }
     }
 }

@@ -245,16 +245,16 @@ impl Press {
     /// all that were seen once. What the body under way has stays.
     fn make_room(&mut self) {
         let (before, body) = (self.shapes.len(), self.body);
-        self.forget(|seen| seen.used < body && Rc::strong_count(&seen.shape) == 1);
+        self.forget(&|seen| seen.used < body && Rc::strong_count(&seen.shape) == 1);
         if self.shapes.len() > before / 2 {
-            self.forget(|seen| seen.used + 1 < body);
+            self.forget(&|seen| seen.used + 1 < body);
         }
         if self.shapes.len() >= SHAPES_MAX {
-            self.forget(|seen| seen.parts.is_empty());
+            self.forget(&|seen| seen.parts.is_empty());
         }
     }
 
-    fn forget(&mut self, which: impl Fn(&Seen) -> bool) {
+    fn forget(&mut self, which: &dyn Fn(&Seen) -> bool) {
         let (gone, kept): (Vec<Seen>, Vec<Seen>) = std::mem::take(&mut self.shapes).into_iter().partition(which);
         gone.iter().for_each(|seen| self.give_back(&seen.parts));
         self.index.clear();

@@ -327,7 +327,7 @@ def records(path):
         kind, length = data[at + 5], struct.unpack_from("<I", data, at + 8)[0]
         group, stream = struct.unpack_from("<HH", data, at + 80)
         body = at + 92 + group + stream
-        if kind == 1:
+        if kind in (1, 3):
             found.append((body, length, struct.unpack_from("<I", data, at + 24)[0]))
         at = body + length
     return found

@@ -6,7 +6,7 @@
 
 use super::cursor::is_name_start;
 use super::{Format, MAX_ENTRY_BYTES, number};
-use memchr::memchr;
+use std::io::BufRead;
 
 /// The most digits that a float holds in any case.
 const EXACT_DIGITS: usize = 15;
@@ -25,7 +25,7 @@ pub(super) struct Line<'a> {
 
 /// The next line, if it is there as a whole.
 pub(super) fn next(rest: &[u8], format: Format) -> Option<Line<'_>> {
-    let end = memchr(b'\n', &rest[..rest.len().min(MAX_ENTRY_BYTES)])?;
+    let end = line_end(&rest[..rest.len().min(MAX_ENTRY_BYTES)])?;
     let line = &rest[..end];
     match line.first()? {
         b'#' => {
@@ -39,6 +39,14 @@ pub(super) fn next(rest: &[u8], format: Format) -> Option<Line<'_>> {
         }
         _ => None,
     }
+}
+
+/// Where the first line ends. The standard library looks at words, not at bytes, and lends that search here only.
+pub(super) fn line_end(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    // Bytes in memory can be read without fail.
+    let read = rest.skip_until(b'\n').unwrap_or_default();
+    read.checked_sub(1).filter(|end| bytes[*end] == b'\n')
 }
 
 /// Where a line's series ends.
@@ -62,7 +70,7 @@ pub(super) fn value_and_time(tail: &[u8], format: Format) -> Option<(f64, Option
         }
         Format::OpenMetrics => {
             let rest = tail.strip_prefix(b" ")?;
-            let Some(space) = memchr(b' ', rest) else { return Some((value(rest)?, None)) };
+            let Some(space) = rest.iter().position(|byte| *byte == b' ') else { return Some((value(rest)?, None)) };
             let seconds = number::parse(&rest[space + 1..]).filter(|seconds| seconds.is_finite())?;
             Some((value(&rest[..space])?, Some((seconds * 1000.0) as i64)))
         }

@@ -189,7 +189,7 @@ impl Exposition {
         let mut piece = piece;
         if self.retry_bytes == 0
             && !self.pending.is_empty()
-            && let Some(end) = memchr::memchr(b'\n', piece)
+            && let Some(end) = lines::line_end(piece)
         {
             // Mostly the entry ends with its line, and what follows need not be copied.
             self.pending.extend_from_slice(&piece[..=end]);

@@ -12,7 +12,7 @@ use super::layouts::{self, Layouts};
 use super::plan::{Group, NONE, Plan};
 use super::{ConvertCounts, Converted, Converter, Field, Target, TargetState};
 use crate::model::settings::{ConvertSettings, Histograms};
-use crate::model::{Event, LabelValues, Labels, Layout, MetricType, Page, Report, Sample};
+use crate::model::{Event, Labels, MetricType, Page, Report, Sample};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -521,16 +521,9 @@ impl Commit<'_> {
         let written =
             Written { labels: &labels, fields: &fields, distributions: &[], timestamp_ms: Some(timestamp_ms), span_s };
         let outcome = written.write(self.settings, matcher);
-        let lost = outcome.oversized + if outcome.undeclared { fields.len() as u64 } else { 0 };
-        self.counts.oversized += outcome.oversized;
-        self.counts.undeclared += lost - outcome.oversized;
-        self.counts.converted += fields.len() as u64 - lost;
+        outcome.count(fields.len(), &mut self.counts);
         let from = texts.len() as u32;
-        let (no_labels, no_numbers) = (Rc::new(LabelValues::default()), Rc::new(Vec::new()));
-        texts.extend(outcome.written.into_iter().map(|written| {
-            let layout = Layout::new(Rc::clone(&group.stream), Rc::new(written.shape), Rc::clone(&no_labels));
-            Event::new(Rc::new(layout), Rc::clone(&no_numbers), 0, own_ms.is_some(), timestamp_ms)
-        }));
+        texts.extend(outcome.into_events(Rc::clone(&group.stream), own_ms.is_some(), timestamp_ms));
         Becomes::Texts(from, texts.len() as u32)
     }
 }

@@ -7,8 +7,10 @@ use super::histogram::Distribution;
 use crate::model::batch::{EVENT_BYTES_MAX, MARKS_BYTES_MAX};
 use crate::model::settings::{ConvertSettings, EmfSettings};
 use crate::model::{
-    Event, Form, Labels, MetricType, Shape, ShapeBuilder, integer_bytes, json, push_decimal, push_integer,
+    Event, Form, LabelValues, Labels, Layout, MetricType, Shape, ShapeBuilder, StreamKey, integer_bytes, json,
+    push_decimal, push_integer,
 };
+use std::rc::Rc;
 
 /// The longest message: an event's limit without what the service and later marks add to it.
 const MESSAGE_BYTES_MAX: usize = EVENT_BYTES_MAX - Event::OVERHEAD_BYTES - MARKS_BYTES_MAX;
@@ -142,6 +144,30 @@ pub(super) struct Outcome {
     pub oversized: u64,
     /// No declaration wanted it, and only declared events are.
     pub undeclared: bool,
+}
+
+impl Outcome {
+    /// Counts what became of a group of so many fields.
+    pub(super) fn count(&self, fields: usize, counts: &mut super::ConvertCounts) {
+        let lost = self.oversized + if self.undeclared { fields as u64 } else { 0 };
+        counts.oversized += self.oversized;
+        counts.undeclared += lost - self.oversized;
+        counts.converted += fields as u64 - lost;
+    }
+
+    /// Events that were written for one scrape: of no labels and no numbers, their text has all.
+    pub(super) fn into_events(
+        self,
+        key: Rc<StreamKey>,
+        own_time: bool,
+        timestamp_ms: i64,
+    ) -> impl Iterator<Item = Event> {
+        let (no_labels, no_numbers) = (Rc::new(LabelValues::default()), Rc::new(Vec::new()));
+        self.written.into_iter().map(move |written| {
+            let layout = Layout::new(Rc::clone(&key), Rc::new(written.shape), Rc::clone(&no_labels));
+            Event::new(Rc::new(layout), Rc::clone(&no_numbers), 0, own_time, timestamp_ms)
+        })
+    }
 }
 
 /// Whether an event of so many bytes, its numbers and its time aside, is short enough whatever those are.

@@ -9,8 +9,7 @@ use super::gather::{Gathering, GroupHead, Kept};
 use super::histogram::Distribution;
 use super::key::{self, Key};
 use super::{Converted, Converter, Field, TargetState};
-use crate::model::{Event, LabelValues, Layout, MetricType, Page, Report, Sample, Target};
-use std::rc::Rc;
+use crate::model::{MetricType, Page, Report, Sample, Target};
 
 impl Converter {
     /// Converts one scrape of one target.
@@ -99,7 +98,6 @@ impl Converter {
     ) {
         kept.sort_by_key(|kept| kept.group);
         let Converted { events, counts } = converted;
-        let (no_labels, no_numbers) = (Rc::new(LabelValues::default()), Rc::new(Vec::new()));
         let mut fields: Vec<Field<'_>> = Vec::new();
         for run in kept.chunk_by(|a, b| a.group == b.group) {
             fields.clear();
@@ -130,19 +128,13 @@ impl Converter {
                 span_s: head.span_s,
             };
             let outcome = group.write(&self.settings, &mut self.matcher);
-            let lost = outcome.oversized + if outcome.undeclared { fields.len() as u64 } else { 0 };
-            counts.oversized += outcome.oversized;
-            counts.undeclared += lost - outcome.oversized;
-            counts.converted += fields.len() as u64 - lost;
+            outcome.count(fields.len(), counts);
             if outcome.written.is_empty() {
                 continue;
             }
             let key = self.keys.of(&self.settings, &labels);
             let own_time = first.timestamp_ms.is_some();
-            events.extend(outcome.written.into_iter().map(|written| {
-                let layout = Layout::new(Rc::clone(&key), Rc::new(written.shape), Rc::clone(&no_labels));
-                Event::new(Rc::new(layout), Rc::clone(&no_numbers), 0, own_time, timestamp_ms)
-            }));
+            events.extend(outcome.into_events(key, own_time, timestamp_ms));
         }
     }
 }
